@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'ANNOTATION', 'MAX_BITS', 'SPLITS', 'list_files', 'find_cases', 'name_key', 'read_pixels', 'dhash',
-           'fingerprint', 'raise_all', 'add_fingerprints', 'provenance', 'match_table', 'exams_by_name', 'add_exams',
-           'split_cases', 'balance', 'read_raw']
+           'check_annotation', 'fingerprint', 'raise_all', 'add_fingerprints', 'provenance', 'match_table',
+           'exams_by_name', 'add_exams', 'split_cases', 'balance', 'read_raw']
 
 # %% ../nbs/00_data.ipynb #845a09d0
 import re, warnings
@@ -107,17 +107,31 @@ def dhash(
     p = np.asarray(Image.fromarray(img).resize((9,8), Image.Resampling.LANCZOS)).astype(int)
     return np.packbits(p[:,1:] > p[:,:-1]).tobytes().hex()
 
-# %% ../nbs/00_data.ipynb #7b8809ee
+# %% ../nbs/00_data.ipynb #62ee48bf
+def check_annotation(
+    path, # Where it came from
+    ann:np.ndarray, # (H, W) as decoded
+)->np.ndarray: # The same array
+    "Raise unless an annotation has two values: 0, and 1 or the largest of its type."
+    values = np.unique(ann)
+    tops = (0, 1, np.iinfo(ann.dtype).max if ann.dtype.kind in 'iu' else 1)
+    if len(values) > 2 or values[-1] not in tops or len(values) == 2 and values[0] != 0:
+        some = ', '.join(map(str, values[:6])) + (', ...' if len(values) > 6 else '')
+        raise InputError(path, f'{len(values)} values ({some})', 'an annotation has 0 for background and 1 or 255 for the region; '
+                         'split several classes into one file each, and save no annotation as JPEG')
+    return ann
+
+# %% ../nbs/00_data.ipynb #bcb1dbcd
 def fingerprint(
     pair, # (image, annotation): two paths
 )->dict: # height, width, image_sha256, annotation_sha256, dhash; or error: an InputError
     "What identifies a case, whatever it is called."
-    try: img, ann = map(read_pixels, pair)
+    try: img, ann = read_pixels(pair[0]), check_annotation(pair[1], read_pixels(pair[1]))
     except InputError as e: return dict(error=e)
     if img.shape != ann.shape:
         return dict(error=InputError(pair[1], f'{_wxh(ann)} pixels, but its image {Path(pair[0]).name} has {_wxh(img)}',
                                      'find the annotation that was drawn on this image, or take both out'))
-    img8 = img if img.dtype == np.uint8 else (img / max(1, np.iinfo(img.dtype).max if img.dtype.kind in 'iu' else 1) * 255).astype(np.uint8)
+    img8 = img if img.dtype == np.uint8 else (img/65535*255).clip(0, 255).astype(np.uint8)
     return dict(height=img.shape[0], width=img.shape[1], image_sha256=digest(img), annotation_sha256=digest(ann), dhash=dhash(img8))
 
 def _wxh(a): return f'{a.shape[1]}x{a.shape[0]}'
@@ -131,7 +145,7 @@ def raise_all(
     e, others = errors[0], [Path(o.path).name for o in errors[1:]]
     if not others: raise e
     more = ', '.join(others[:5]) + (' ...' if len(others) > 5 else '')
-    raise type(e)(e.path, e.found, f'{e.remedy} (so do {len(others)} more: {more})')
+    raise type(e)(e.path, e.found, f'{e.remedy} ({len(others)} more files have faults: {more})')
 
 def add_fingerprints(
     cases, # From `find_cases`

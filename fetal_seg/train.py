@@ -158,7 +158,7 @@ def save_weights(path, model)->Path:
     with atomic_path(path) as tmp: save_file({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
     return Path(path)
 
-# %% ../nbs/05_train.ipynb #03a9a901
+# %% ../nbs/05_train.ipynb #87b24dcc
 class Bar(Callback):
     "One progress bar over all epochs on standard error, or one line an epoch where that is no terminal."
     order = 60
@@ -166,17 +166,17 @@ class Bar(Callback):
     def before_fit(self):
         from tqdm import tqdm
         self.tty = sys.stderr.isatty()
-        self.bar = tqdm(total=self.n_epoch*len(self.dls.train), desc=self.desc, disable=not self.tty)
-    def before_train(self): self.bar.update(self.epoch*len(self.dls.train) - self.bar.n)
+        self.steps = tqdm(total=self.n_epoch*len(self.dls.train), desc=self.desc, disable=not self.tty)
+    def before_train(self): self.steps.update(self.epoch*len(self.dls.train) - self.steps.n)
     def after_batch(self):
-        if self.training: self.bar.update()
+        if self.training: self.steps.update()
     def after_epoch(self):
         v = self.recorder.values[-1] if self.recorder.values else None
         if v is None: return
         note = dict(zip(('train_loss', 'valid_loss', 'dice'), v))
-        if self.tty: self.bar.set_postfix({k: f'{x:.4f}' for k,x in note.items()})
+        if self.tty: self.steps.set_postfix({k: f'{x:.4f}' for k,x in note.items()})
         else: print(f'{self.desc}: epoch {self.epoch+1}/{self.n_epoch}  ' + '  '.join(f'{k} {x:.4f}' for k,x in note.items()), file=sys.stderr, flush=True)
-    def after_fit(self): self.bar.close()
+    def after_fit(self): self.steps.close()
 
 # %% ../nbs/05_train.ipynb #7af7ec38
 RUN_FORMAT = 1
