@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #02f1ead9
+# %% ../nbs/09_cli.ipynb #0fac9022
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -169,7 +169,7 @@ def list_pictures(
     given, # Files and folders
 )->list: # Paths of pictures; folders are searched, annotations and results of ours are passed over
     "The pictures that are meant."
-    from fetal_seg.core import InputError, check_exists
+    from fetal_seg.core import InputError
     from fetal_seg.data import list_files
     out = []
     for g in map(Path, given):

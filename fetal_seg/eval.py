@@ -8,11 +8,11 @@ __all__ = ['CONTRACT', 'NOTICE', 'SIMULATED', 'COLUMNS', 'sigmoid', 'largest_com
            'best_threshold', 'list_masks', 'get_exams', 'evaluate_folders', 'pick_cases', 'case_figure', 'headline',
            'save_report', 'measure', 'predict_file', 'predict_files', 'known_spacing']
 
-# %% ../nbs/06_eval.ipynb #40f63c4e
+# %% ../nbs/06_eval.ipynb #a9dbdcd5
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
-from .core import InputError, NotFoundError, check_exists, digest, progress, read_json, write_text
+from .core import InputError, check_exists, digest, progress, read_json, write_text
 from .data import ANNOTATION, SUFFIXES, exams_by_name, provenance
 from .preprocess import (AFFINE, MODES, case_path, circumference, compose, edge_points, fill, fit_ellipse, invert, read_annotation,
                                   read_cases, read_img, read_mask, save_png, to_canvas, to_input, to_mask, warp)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Region', 'ReadCase', 'Augment', 'split_rows', 'CasePath', 'get_block', 'get_dls']
 
-# %% ../nbs/02a_loaders.ipynb #30a0d384
-import math, random
+# %% ../nbs/02a_loaders.ipynb #78c92449
+import math
 import fastai.vision.data   # registers how batches of pictures are shown
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['DEFAULTS', 'N_PHANTOMS', 'demo', 'data_steps', 'evaluate_run', 'closing', 'closing_table']
 
-# %% ../nbs/08_pipeline.ipynb #18ed134d
-import sys, time
+# %% ../nbs/08_pipeline.ipynb #c3d303b4
+import sys
 from pathlib import Path
-import numpy as np, pandas as pd
 from .core import InputError, check_exists, n_cores, read_json, write_json, write_text
 
 # %% ../nbs/08_pipeline.ipynb #ac03dca3

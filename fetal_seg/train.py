@@ -7,21 +7,19 @@ __all__ = ['RUN_FORMAT', 'case_counts', 'CaseMetric', 'MeanDice', 'PooledDice', 
            'EpochSeed', 'set_seeds', 'RunFolder', 'save_weights', 'Bar', 'train', 'environment', 'contract',
            'save_curve']
 
-# %% ../nbs/05_train.ipynb #e9d8e8de
+# %% ../nbs/05_train.ipynb #1455fb1c
 import math, platform, random, sys, time
+import fastai.callback.schedule   # patches Learner.fit_one_cycle
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import lr_find   # patches Learner.fit_one_cycle too
 from fastai.learner import Learner, Metric
 from fastai.optimizer import Adam
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 import fetal_seg
-from .core import InputError, atomic_path, n_cores, read_json, write_json, write_text
-from .loaders import Augment, get_dls
+from .core import InputError, atomic_path, read_json, write_json, write_text
+from .loaders import get_dls
 from .losses import BCEDiceLoss, like
-from .preprocess import CANVAS
 from .unet import UNet
 
 # %% ../nbs/05_train.ipynb #59c3311c
