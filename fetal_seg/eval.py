@@ -251,7 +251,7 @@ def evaluate_folders(
                 + [dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths])
     return scores, pd.DataFrame(problems, columns=['case', 'reason'])
 
-# %% ../nbs/06_eval.ipynb #de0beeed
+# %% ../nbs/06_eval.ipynb #17105c03
 NOTICE = ('For academic use; not for clinical use.\n\n'
           'What the labels are: the dataset calls these pictures "malignant", but its annotations are the fetal-head outlines of HC18. '
           'No annotation marks a tumour. "Region" below means the annotated region.')
@@ -259,7 +259,7 @@ SIMULATED = 'These pictures are simulated: no patient was scanned. The figures t
 
 def pick_cases(
     scores, # From `evaluate`
-    k:int=4, # Of each kind
+    k:int=3, # Of each kind
 )->dict: # {kind: rows}: the worst, those around the median, the best, by Dice
     "Which cases to show."
     s = scores.sort_values(['dice', 'case'], ignore_index=True)
