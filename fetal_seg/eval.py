@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
 from .core import InputError, check_exists, digest, progress, read_json, write_text
-from .data import ANNOTATION, SUFFIXES, exams_by_name, provenance
-from .preprocess import (AFFINE, MODES, case_path, circumference, compose, edge_points, fill, fit_ellipse, invert, read_annotation,
-                                  read_cases, read_img, read_mask, save_png, to_canvas, to_input, to_mask, warp)
+from .data import ANNOTATION, exams_by_name, provenance
+from .images import SUFFIXES, dhash, read_annotation, read_img
+from .preprocess import (AFFINE, MODES, case_path, circumference, compose, edge_points, fill, fit_ellipse, invert,
+                                  read_cases, read_mask, save_png, to_canvas, to_input, to_mask, warp)
 
 # %% ../nbs/06_eval.ipynb #7df7264e
 def sigmoid(z): return (1/(1+np.exp(-np.clip(z, -60, 60)))).astype(np.float32)
@@ -373,7 +374,7 @@ def predict_files(
 
 def known_spacing(path)->float:
     "mm per pixel of a picture that the provenance table knows by its pixels or its difference hash; else NaN."
-    from fetal_seg.data import dhash, match_table
+    from fetal_seg.data import match_table
     img = read_img(path)
     if img.dtype != np.uint8: return float('nan')
     one = pd.DataFrame([dict(image_sha256=digest(img), annotation_sha256='', dhash=dhash(img))])

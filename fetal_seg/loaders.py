@@ -13,7 +13,8 @@ import numpy as np, torch, torch.nn.functional as F
 from fastai.data.all import DataBlock, DataLoaders, ItemTransform, TransformBlock
 from fastai.vision.core import TensorImageBW, TensorMask
 from .core import InputError
-from .preprocess import case_path, read_cases, read_img, read_mask, to_input, warp_mask
+from .images import read_img
+from .preprocess import case_path, read_cases, read_mask, to_input, warp_mask
 
 # %% ../nbs/02a_loaders.ipynb #462545c6
 class Region(TensorMask):

@@ -22,8 +22,9 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from .core import InputError, NotFoundError, pmap, read_json, write_json, write_text
-from .data import SPLITS, SUFFIXES
-from .preprocess import AFFINE, KINDS, case_path, fill, read_cases, read_img, to_uint8
+from .data import SPLITS
+from .images import SUFFIXES, read_img, to_uint8
+from .preprocess import AFFINE, KINDS, case_path, fill, read_cases
 
 # %% ../nbs/02_verify.ipynb #8eebf051
 SEVERITIES = ('error', 'warning', 'note')

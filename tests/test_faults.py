@@ -106,7 +106,8 @@ def test_eval_of_another_size_and_of_several_classes(world, tmp_path):
 def test_eval_scores_anybodys_masks(world, tmp_path):
     "Filled truths as NAME.png, of which one is cut in half: Dice of 1 and of a known value."
     import json
-    from fetal_seg.preprocess import read_annotation, to_mask
+    from fetal_seg.images import read_annotation
+    from fetal_seg.preprocess import to_mask
     anns = sorted((world/'raw').rglob('*_Annotation.png'))[:2]
     for i,a in enumerate(anns):
         m = to_mask(read_annotation(a))[0]

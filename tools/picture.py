@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from fetal_seg.core import read_json
 from fetal_seg.eval import Predictor, get_heatmap
-from fetal_seg.preprocess import case_path, read_cases, read_img, read_mask
+from fetal_seg.images import read_img
+from fetal_seg.preprocess import case_path, read_cases, read_mask
 from fetal_seg.report import overlay
 
 def main(demo):
