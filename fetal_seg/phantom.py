@@ -8,7 +8,7 @@ __all__ = ['layout', 'Region', 'ellipse_coords', 'ellipse_extent', 'place_region
            'skull_echo', 'brain_echo', 'outside_echo', 'clutter', 'scatterers', 'speckle_snr', 'axial_pulse',
            'lateral_sigma', 'blur', 'path_loss', 'bone_loss', 'contact_loss', 'time_gain', 'log_compress',
            'screen_marks', 'Scene', 'exam_region', 'get_scene', 'receive', 'simulate', 'exam_sizes', 'exam_names',
-           'odd_shape', 'plan_phantoms', 'write_phantom', 'write_phantoms']
+           'odd_shape', 'plain_seed', 'plan_phantoms', 'stand_out', 'write_phantom', 'write_phantoms']
 
 # %% ../nbs/phantom.ipynb #3eb67472
 import math
@@ -463,7 +463,7 @@ def simulate(
     mask = ellipse_mask(sc.region,shape)
     return screen_marks(_gen(exam,9),img), mask, draw_outline(mask,thick)
 
-# %% ../nbs/phantom.ipynb #a8168530
+# %% ../nbs/phantom.ipynb #2c44dfaa
 layout = Path('Ultrasound Fetus Dataset/Ultrasound Fetus Dataset/Data/Data')
 
 def exam_sizes(
@@ -497,26 +497,49 @@ def odd_shape(
     h,w = shape
     return round(h*rng.integers(539,564)/540), min(w-1, round(w*rng.integers(738,800)/800))
 
+def plain_seed(
+    exam_seed:int, # Where to begin
+    shape, # (H, W), px
+    least:float=.15, # Part of the picture's area
+    most:float=.5, # Part of the picture's area
+)->int: # `exam_seed`, or that plus a multiple of a million
+    "The first seed of an exam whose head is neither small nor large."
+    while not least < (r:=random_region(_gen(exam_seed,0),shape)).a*r.b*math.pi/(shape[0]*shape[1]) < most: exam_seed += 1_000_000
+    return exam_seed
+
 def plan_phantoms(
     n:int=150, # Pictures
     seed:int=0, # 0 and up
     shape=(540,800), # (H, W), px
-)->list: # A dict per picture: name, exam, seed, exam_seed, shape, cut, image_split, annotation_split
+    plain:bool=False, # None of the oddities, and regions that stand out?
+)->list: # A dict per picture: name, exam, seed, exam_seed, shape, cut, plain, image_split, annotation_split
     "What `write_phantoms` will write: names, exams, folders, odd sizes and cut outlines."
     if n<1: raise InputError('n', f'{n} pictures', 'ask for one or more')
     rng,splits = np.random.default_rng([seed,77]), ['train','validation','test']
     names = exam_names(exam_sizes(rng,n))
     pick = lambda part,least: set(rng.permutation(n)[:max(least,round(part*n))].tolist())
-    apart,cut,odd = pick(.42,0),pick(.01,1),pick(.025,1 if n>=10 else 0)
+    apart,cut,odd = [set()]*3 if plain else (pick(.42,0),pick(.01,1),pick(.025,1 if n>=10 else 0))
     rows = []
     for i,(name,exam) in enumerate(names):
         at = int(rng.choice(3,p=[.74,.11,.15]))
         to = (at+int(rng.integers(1,3)))%3 if i in apart else at
-        rows.append(dict(name=name, exam=exam, seed=i, exam_seed=seed*1_000_000+exam, cut=i in cut,
+        rows.append(dict(name=name, exam=exam, seed=i, exam_seed=plain_seed(seed*1_000_000+i,shape) if plain else seed*1_000_000+exam, cut=i in cut, plain=plain,
             shape=odd_shape(rng,shape) if i in odd else tuple(shape), image_split=splits[at], annotation_split=splits[to]))
     return rows
 
-# %% ../nbs/phantom.ipynb #d27cb33b
+# %% ../nbs/phantom.ipynb #e86ed10a
+def stand_out(
+    img, # (H, W) uint8
+    mask, # (H, W) uint8 {0, 1}
+    share:float=.5, # Mean of the background over mean of the region, at most
+)->np.ndarray: # (H, W) uint8
+    "Darken the background until the region is clearly brighter, in the mean over the picture and along its edge."
+    n = max(1,round(max(img.shape)/100))
+    near = ndimage.binary_dilation(mask,iterations=n)&~ndimage.binary_erosion(mask,iterations=n,border_value=1)
+    factor = min(share*img[m&(mask>0)].mean()/max(img[m&(mask==0)].mean(),1) for m in (near,near|True))
+    return np.where(mask>0, img, img*min(factor,1)).astype(np.uint8)
+
+# %% ../nbs/phantom.ipynb #93a4d475
 def _is_there(path, note):
     "Is the file there, made as `note` says? A file that was made otherwise is an error."
     if not path.exists(): return False
@@ -531,12 +554,13 @@ def write_phantom(
     dest, # The raw folder
 )->int: # Files written, 0 to 2
     "Write one simulated pair, or the part of it that is missing."
-    note = f'simulated by fetal_seg.phantom, no patient: seed {row["seed"]}, exam_seed {row["exam_seed"]}, shape {row["shape"]}, cut {row["cut"]}'
+    note = f'simulated by fetal_seg.phantom, no patient: seed {row["seed"]}, exam_seed {row["exam_seed"]}, shape {row["shape"]}, cut {row["cut"]}'+', plain'*row['plain']
     at = lambda split,name: Path(dest)/layout/split/'malignant'/name
     paths = [at(row['image_split'],f'{row["name"]}.png'), at(row['annotation_split'],f'{row["name"]}_Annotation.png')]
     todo = [not _is_there(p,note) for p in paths]
     if not any(todo): return 0
-    img,_,outline = simulate(row['seed'],row['shape'],row['exam_seed'],row['cut'])
+    img,mask,outline = simulate(row['seed'],row['shape'],row['exam_seed'],row['cut'])
+    if row['plain']: img = stand_out(img,outline|(mask>0))
     text = PngImagePlugin.PngInfo()
     text.add_text('Description',note)
     for path,arr,missing in zip(paths,(img,outline.astype(np.uint8)*255),todo):
@@ -550,9 +574,10 @@ def write_phantoms(
     seed:int=0, # 0 and up; the same seed gives the same files
     shape=(540,800), # (H, W), px, of all but the odd sizes
     workers:int=0, # Worker processes; 0: in this process
+    plain:bool=False, # None of the oddities, and regions that stand out?
 )->Path: # `dest`: what `find_cases` takes
     "Write simulated pictures with outlines in the raw layout of the real dataset. What is there already is kept."
-    rows = plan_phantoms(n,seed,shape)
+    rows = plan_phantoms(n,seed,shape,plain)
     names = {f'{o["name"]}{end}.png' for o in rows for end in ('','_Annotation')}
     strange = sorted(p for p in (Path(dest)/layout).glob('*/malignant/*.png') if p.name not in names and p.name[0]!='.')
     if strange: raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones', 'choose an empty folder')

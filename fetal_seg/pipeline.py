@@ -25,7 +25,7 @@ def _settle(out, args):
         raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args[k]}', 'choose another folder (--out), or delete this one')
     write_json(f, args)
 
-# %% ../nbs/08_pipeline.ipynb #689cdbc6
+# %% ../nbs/08_pipeline.ipynb #40d9dfb2
 def demo(
     raw=None, # The raw folder; None: simulated pictures are made in `out`
     out='demo', # Folder for all results
@@ -47,6 +47,8 @@ def demo(
     from fetal_seg.train import train   # fastai takes seconds to import, so bad data are told before
     _say('3/4 train')
     log = train(out/'prepared', out/'run', epochs=epochs, size=size, seed=seed)
+    from fetal_seg.eval import calibrate
+    calibrate(out/'run', out/'prepared')
     _say('4/4 evaluate')
     scores, rival = evaluate_run(out/'run', out/'prepared', out, log, simulated, verification)
     return closing(cases, scores, rival, log, out)

@@ -16,7 +16,9 @@ def fails(r, *needles):
     last = r.stderr.strip().splitlines()[-1]
     for n in needles: assert str(n) in last, last
 
-def snapshot(folder): return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
+def snapshot(folder):
+    "Every file and its bytes; what is staged in `.work` for the next run aside."
+    return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file() and '.work' not in p.relative_to(folder).parts}
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
@@ -82,7 +84,7 @@ def test_unreadable_weights(world, tmp_path):
     (tmp_path/'run'/'weights.safetensors').write_bytes(b'nonsense')
     picture = first(world/'raw', '_HC.png')
     fails(run('fetal_seg_predict', picture, '--weights', tmp_path/'run', '--out', tmp_path/'out'), 'predictor.json', 'there is no such')
-    (tmp_path/'run'/'predictor.json').write_text('{"size": [68, 100], "canvas": [136, 200], "mode": "auto", "threshold": 0.5, "temperature": 1.0, "network": {"width": 4}}')
+    (tmp_path/'run'/'predictor.json').write_text('{"size": [68, 100], "canvas": [136, 200], "mode": "auto", "threshold": 0.5, "temperature": 1.0, "intensity": "dtype", "network": {"width": 4}}')
     fails(run('fetal_seg_predict', picture, '--weights', tmp_path/'run', '--out', tmp_path/'out'), tmp_path/'run'/'weights.safetensors', 'no readable weights file', 'run folder')
     assert not (tmp_path/'out').exists()
 
