@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #f6b53aed
+# %% ../nbs/09_cli.ipynb #17f7dd24
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -136,12 +136,18 @@ def verify(argv=None)->int:
     p.add_argument('folder', nargs='?', metavar='FOLDER', help='a raw or a prepared folder; else the variable FETAL_SEG_DATA names the raw one')
     p.add_argument('--out', metavar='FILE', help='write the report there: a page if it ends with .html, else JSON')
     p.add_argument('--margin', type=float, default=0.2, help="a region's centroid nearer to the border than this share of the side is noted")
+    p.add_argument('--layout', help='of a raw folder: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--exams', metavar='CSV|REGEX', help='of a raw folder: as for fetal_seg_prepare')
+    p.add_argument('--split', metavar='HOW', help='of a raw folder: the split that is judged, as for fetal_seg_prepare; where not given, the split folders of a layout that has them, else hash')
+    p.add_argument('--seed', type=int, default=0, help='of the split of a raw folder')
     p.add_argument('--workers', type=int, help='processes; one a core where not given')
     p.add_argument('--json', action='store_true', help='print the report as JSON')
     a = p.parse_args(argv)
     from fetal_seg.core import n_cores
     from fetal_seg.verify import verify
-    v = verify(raw_folder(a.folder), workers=n_cores() if a.workers is None else a.workers, margin=a.margin)
+    folder = raw_folder(a.folder)
+    of_raw = {} if (Path(folder)/'cases.csv').exists() else dict(layout=a.layout, exams=a.exams, split=a.split, seed=a.seed)
+    v = verify(folder, workers=n_cores() if a.workers is None else a.workers, margin=a.margin, **of_raw)
     if a.out: (v.save_html if a.out.endswith('.html') else v.save)(a.out)
     show(v.to_dict(), str(v), a.json)
     return 0 if v.ok else 1

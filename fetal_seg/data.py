@@ -390,7 +390,7 @@ def find_rows(values, column)->np.ndarray: # (N,): the first row of `column` tha
 def nearest_rows(
     hashes:list, # Of N pictures
     table, # With `dhash` and `exam`
-    chunk:int=4096, # Pictures at a time: memory stays flat
+    chunk:int=256, # Pictures at a time: memory stays flat
 )->np.ndarray: # (N,): the nearest row within `MAX_BITS`, where just one exam is that near; else -1
     "Find pictures in a table by their difference hash."
     exam, out = pd.factorize(table.exam)[0], [np.empty(0, int)]

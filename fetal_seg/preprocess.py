@@ -333,7 +333,7 @@ def case_key(
     "What a case's prepared files are known by."
     return digest(to_json([recipe, case, image, annotation]))[:32]
 
-# %% ../nbs/01_preprocess.ipynb #ae5f3cca
+# %% ../nbs/01_preprocess.ipynb #ec1f5dee
 def _file_key(case, raw, recipe):
     "The key of a case by the bytes of its files, or None where they cannot be read."
     try: image, *anns = (digest_file(Path(raw)/f) for f in [case['image'], *case['annotation'].split('|')])
@@ -353,11 +353,8 @@ def _find(case, known, raw, out, recipe):
         if all(p.exists() and digest_file(p) == record[kind] for kind,p in paths.items()): return dict(record, at=at)
 
 def _stage(path, data):
-    "Write a file whole or not at all, and digest it."
-    tmp = f'{path}.{os.getpid()}'
-    try:
-        with open(tmp, 'wb') as f: f.write(data)
-        os.replace(tmp, path)
+    "Write a file, which counts only when its digest has been logged; so half a file does no harm."
+    try: path.write_bytes(data)
     except OSError as e: raise InputError(path, f'this cannot be written ({e.strerror})', 'make room, or choose another folder') from e
     return digest(data)
 
