@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #17f7dd24
+# %% ../nbs/09_cli.ipynb #4cf587fc
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -106,7 +106,7 @@ def prepare(argv=None)->int:
     p.add_argument('--workers', type=int, help='processes; one a core where not given')
     p.add_argument('--scheduler', metavar='ADDRESS', help='do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same folders')
     p.add_argument('--json', action='store_true', help='print the figures as JSON')
-    a = p.parse_args(argv)
+    a = p.parse_intermixed_args(argv)
     from fetal_seg.core import n_cores, read_json
     from fetal_seg.preprocess import prepare
     cases = prepare(raw_folder(a.raw), a.out, tuple(a.size), a.mode, a.seed, tuple(a.fractions), workers=n_cores() if a.workers is None else a.workers,
@@ -144,9 +144,9 @@ def verify(argv=None)->int:
     p.add_argument('--json', action='store_true', help='print the report as JSON')
     a = p.parse_args(argv)
     from fetal_seg.core import n_cores
-    from fetal_seg.verify import verify
+    from fetal_seg.verify import is_prepared, verify
     folder = raw_folder(a.folder)
-    of_raw = {} if (Path(folder)/'cases.csv').exists() else dict(layout=a.layout, exams=a.exams, split=a.split, seed=a.seed)
+    of_raw = {} if is_prepared(folder) else dict(layout=a.layout, exams=a.exams, split=a.split, seed=a.seed)
     v = verify(folder, workers=n_cores() if a.workers is None else a.workers, margin=a.margin, **of_raw)
     if a.out: (v.save_html if a.out.endswith('.html') else v.save)(a.out)
     show(v.to_dict(), str(v), a.json)
@@ -165,13 +165,14 @@ def train(argv=None)->int:
     p.add_argument('--bs', type=int, help='pictures in a batch')
     p.add_argument('--lr', type=float, help='the largest learning rate of the cycle')
     p.add_argument('--loss', help='bce_dice, dice, bce, baseline, tversky, focal, weighted_bce or dice_boundary')
+    p.add_argument('--intensity', help='how a picture is scaled to [0, 1]: dtype, window, zscore or clahe')
     p.add_argument('--width', type=int, help="channels of the U-Net's first level")
     p.add_argument('--patience', type=int, metavar='N', help='stop when the validation Dice has not risen for N epochs')
     p.add_argument('--seed', type=int, default=0, help='of weights, order and augmentation')
     p.add_argument('--json', action='store_true', help='print the best epoch as JSON')
     a = p.parse_args(argv)
     from fetal_seg.train import train
-    log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs, lr=a.lr, loss=a.loss, width=a.width, patience=a.patience)
+    log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs, lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience)
     best = log.loc[log.dice.idxmax()].to_dict()
     show(dict(best, run=a.run), f'best validation Dice {best["dice"]:.4f} in epoch {best["epoch"]+1:.0f} of {len(log)}; the run is in {a.run}', a.json)
     return 0

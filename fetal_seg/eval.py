@@ -7,9 +7,10 @@ __all__ = ['CONTRACT', 'NOTICE', 'SIMULATED', 'COLUMNS', 'sigmoid', 'largest_com
            'read_contract', 'load_torch', 'load_onnx', 'score', 'bootstrap_mean', 'evaluate', 'get_heatmap',
            'summarise', 'nll', 'fit_temperature', 'grid_logits', 'calibrate', 'Threshold', 'best_threshold',
            'list_masks', 'get_exams', 'evaluate_folders', 'pick_cases', 'case_figure', 'headline', 'save_report',
-           'measure', 'predict_file', 'predict_files', 'known_spacing']
+           'measure', 'predict_file', 'predict_files', 'result_names', 'known_spacing']
 
-# %% ../nbs/06_eval.ipynb #5b48929a
+# %% ../nbs/06_eval.ipynb #92d613e4
+import re
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
@@ -202,7 +203,7 @@ def summarise(
     both = 2*tp + fp + fn
     return dict(out, dice_pooled=2*tp/both if both else 1., cases=len(scores), exams=scores.exam.nunique(), missed=int(scores.missed.sum()))
 
-# %% ../nbs/06_eval.ipynb #bd77f95c
+# %% ../nbs/06_eval.ipynb #1b57d1d4
 def nll(
     logits, # (N,) float
     targ, # (N,) 0 or 1
@@ -243,6 +244,7 @@ def calibrate(
     "Fit temperature and threshold of a run, and write them into its predictor.json."
     cases, predictor = read_cases(prepared), Predictor(run)
     cases = cases[cases.split == split]
+    if cases.empty: raise InputError(prepared, f'no case in the split {split!r}', 'prepare with other fractions')
     z, y = (a.ravel() for a in grid_logits(predictor, prepared, cases))
     predictor.temperature = fit_temperature(z.astype(float), y)
     dices = np.array([[score(predictor.to_mask(h, l), t)['dice'] for l in levels] for h,t in
@@ -279,7 +281,7 @@ def best_threshold(
     means = np.mean(dices, 0)
     return Threshold(float(levels[np.argmax(means)])), float(means.max())
 
-# %% ../nbs/06_eval.ipynb #a1115e28
+# %% ../nbs/06_eval.ipynb #b2e55964
 def list_masks(
     folder, # A folder; subfolders are searched too
     endings, # What a mask's stem may end with, the best first
@@ -293,6 +295,8 @@ def list_masks(
         rank = next(i for i,e in enumerate(endings) if p.stem.endswith(e))
         found.setdefault(rank, []).append((p.stem.removesuffix(endings[rank]), p))
     if not found: raise InputError(folder, 'no picture in this folder', 'give the folder that holds the masks')
+    more = [p for ps in found.values() for _,p in ps if re.search(r'_mask_\d+$', p.stem)]
+    if more: raise InputError(more[0], 'this is a further mask of one picture', 'unite the masks of a picture in one file, NAME_mask.png')
     best = found[min(found)]
     names = [n for n,_ in best]
     if twice := {n for n in names if names.count(n) > 1}:
@@ -390,7 +394,7 @@ def save_report(
     return write_text(path, html_page(title, sections, subtitle=f'{summary["cases"]} test cases of {summary["exams"]} exams, scored once at their original size',
                                       notice=[NOTICE] + [SIMULATED]*simulated))
 
-# %% ../nbs/06_eval.ipynb #2ce3131b
+# %% ../nbs/06_eval.ipynb #ac585884
 COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'circumference_mm', 'spacing_mm', 'warnings', 'problem']
 
 def measure(
@@ -440,20 +444,28 @@ def predict_files(
     desc:str=None, # A word for the progress bar
 )->pd.DataFrame: # As in predictions.csv
     "Predict pictures; a bad one is a row with its problem, and the others are finished."
-    paths, rows = list(map(Path, paths)), []
-    stems = [p.stem for p in paths]
-    for p in progress(paths, desc=desc):
-        name = p.stem if stems.count(p.stem) == 1 else f'{p.parent.name}__{p.stem}'
+    paths, rows = list(dict.fromkeys(map(Path, paths))), []
+    for p,name in progress(list(zip(paths, result_names(paths))), desc=desc):
         try: rows.append(predict_file(predictor, p, out, name, known_spacing(p) if spacing is None else spacing))
         except InputError as e: rows.append(dict(name=name, file=str(p), problem=str(e)))
     table = pd.DataFrame(rows, columns=COLUMNS)
     if (table.problem == '').any(): write_text(Path(out)/'predictions.csv', table.to_csv(index=False))
     return table
 
+def result_names(
+    paths, # Different pictures
+)->list: # A name each, no two alike whatever the case of their letters
+    "What the results of pictures are called: the stem, with the folder and then a digest of the path where that is not enough."
+    names = [p.stem for p in paths]
+    for naming in (lambda p: f'{p.parent.name}__{p.stem}', lambda p: f'{p.stem}-{digest(str(p.absolute()))[:8]}'):
+        n = pd.Series([o.lower() for o in names], dtype=object).value_counts()
+        names = [o if n[o.lower()] == 1 else naming(p) for o,p in zip(names, paths)]
+    return names
+
 def known_spacing(path)->float:
-    "mm per pixel of a picture that the provenance table knows by its pixels or its difference hash; else NaN."
+    "mm per pixel of a picture that the provenance table knows by its pixels, or by its difference hash and a size that its pictures have; else NaN."
     from fetal_seg.data import match_table
     img = read_img(path)
     if img.dtype != np.uint8: return float('nan')
-    one = pd.DataFrame([dict(image_sha256=digest(img), annotation_sha256='', dhash=dhash(img))])
+    one = pd.DataFrame([dict(image_sha256=digest(img), annotation_sha256=None, dhash=dhash(img), height=img.shape[0], width=img.shape[1])])
     return float(match_table(one, provenance()).spacing.iloc[0])

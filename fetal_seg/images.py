@@ -300,11 +300,11 @@ def _clahe(x):
 
 _STRETCH = dict(dtype=lambda x: x, window=_window, zscore=_zscore, clahe=_clahe)
 
-# %% ../nbs/images.ipynb #1934b58c
+# %% ../nbs/images.ipynb #fabc72ec
 def dhash(
     img, # (H, W) uint8, or what `to_uint8` takes
 )->str: # 16 hexadecimal digits: 64 bits
-    "The difference hash of a picture: stable under compression, different for different pictures."
+    "The difference hash of a picture: nearly stable under compression, size and gain; equal hashes are a reason to look, no proof."
     p = np.asarray(Image.fromarray(to_uint8(img)).resize((9,8), Image.Resampling.LANCZOS)).astype(int)
     return np.packbits(p[:,1:] > p[:,:-1]).tobytes().hex()
 

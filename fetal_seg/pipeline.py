@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['DEFAULTS', 'N_PHANTOMS', 'demo', 'data_steps', 'evaluate_run', 'closing', 'closing_table']
 
-# %% ../nbs/08_pipeline.ipynb #c3d303b4
+# %% ../nbs/08_pipeline.ipynb #78f1a6c6
 import sys
 from pathlib import Path
 from .core import InputError, check_exists, n_cores, read_json, write_json, write_text
+from .data import SPLITS
 
 # %% ../nbs/08_pipeline.ipynb #ac03dca3
 DEFAULTS = dict(simulated=dict(size=(96,144), epochs=30), real=dict(size=(176,256), epochs=30))
@@ -25,7 +26,7 @@ def _settle(out, args):
         raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args[k]}', 'choose another folder (--out), or delete this one')
     write_json(f, args)
 
-# %% ../nbs/08_pipeline.ipynb #40d9dfb2
+# %% ../nbs/08_pipeline.ipynb #5c30f45c
 def demo(
     raw=None, # The raw folder; None: simulated pictures are made in `out`
     out='demo', # Folder for all results
@@ -44,6 +45,8 @@ def demo(
     if not simulated: check_exists(raw, 'folder')
     _settle(out, dict(raw=None if simulated else str(Path(raw).resolve()), epochs=epochs, size=size, seed=seed, **(dict(n=n, shape=list(shape)) if simulated else {})))
     cases, verification = data_steps(raw, out, seed, n, shape)
+    empty = [s for s in SPLITS if not (cases.split == s).any()]
+    if empty: raise InputError(out/'prepared', f'no case in the split {empty[0]}', 'add cases, or choose another --seed')
     from fetal_seg.train import train   # fastai takes seconds to import, so bad data are told before
     _say('3/4 train')
     log = train(out/'prepared', out/'run', epochs=epochs, size=size, seed=seed)

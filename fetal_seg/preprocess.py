@@ -421,7 +421,7 @@ def replay(
     path.unlink()
     return True
 
-# %% ../nbs/01_preprocess.ipynb #fc7eafb8
+# %% ../nbs/01_preprocess.ipynb #8fc03ee9
 MAY_BE_EMPTY = ('given_split', 'label', 'image_folder', 'annotation_folder', 'mode', 'spacing_source')   # columns of text in which '' is a value
 FLOATS = ('spacing_row', 'spacing_col', 'disagreement', 'area', *AFFINE)
 TEXT = ('case', 'label', 'layout', 'image', 'annotation', 'image_folder', 'annotation_folder', 'given_split', 'mode', 'image_sha256', 'annotation_sha256',
@@ -449,7 +449,7 @@ def case_path(
 
 def _lines(path):
     "The records of a file, as far as they are whole: a killed process may have left half a line."
-    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    for line in path.read_text(encoding='utf-8', errors='replace').split('\n'):
         try: r = json.loads(line)
         except ValueError: continue
         if isinstance(r, dict) and {'case', 'key', 'recipe', *KINDS} <= set(r): yield r
@@ -467,7 +467,7 @@ def _known(out, recipe):
             if r['recipe'] == recipe: known[r['case']].append((r, ''))
     return known
 
-# %% ../nbs/01_preprocess.ipynb #c966fba9
+# %% ../nbs/01_preprocess.ipynb #1804612c
 def _table(cases, records, exams, split, fractions, seed):
     "The table of the prepared folder."
     facts = pd.DataFrame(records, index=cases.index).drop(columns=['case', 'key', 'recipe', 'at', *KINDS])
@@ -516,8 +516,9 @@ def _check_folders(raw, out):
     if out.is_relative_to(raw) or raw.is_relative_to(out):
         raise InputError(out, f'this lies in the raw folder {raw}, or around it', 'choose another folder')
     if out.exists() and not out.is_dir(): raise InputError(out, 'this is a file', 'choose another folder')
-    if not any((out/f).exists() for f in ('cases.csv', 'prepare.json', WORK)) and (n := len(_ours(out))):
-        raise InputError(out, f'{n} pictures here were not written by prepare', 'choose another folder')
+    if any((out/f).exists() for f in ('manifest.jsonl', 'prepare.json', WORK)): return raw, out
+    if n := len(_ours(out)): raise InputError(out, f'{n} pictures here were not written by prepare', 'choose another folder')
+    if (out/'cases.csv').exists(): raise InputError(out/'cases.csv', 'this was not written by prepare', 'choose another folder')
     return raw, out
 
 # %% ../nbs/01_preprocess.ipynb #193ddc84
@@ -536,7 +537,7 @@ def _staging(out):
     finally:
         if new and not any(out.iterdir()): out.rmdir()
 
-# %% ../nbs/01_preprocess.ipynb #b23a48b7
+# %% ../nbs/01_preprocess.ipynb #5f34db23
 def prepare(
     raw, # The raw folder, as downloaded; it is only read
     out, # The prepared folder; made if it is not there
@@ -552,6 +553,7 @@ def prepare(
     scheduler:str=None, # The address of a Dask cluster that does the work in place of `workers`
 )->pd.DataFrame: # The cases, as in cases.csv
     "From a raw folder to a prepared one."
+    if len(size) != 2 or min(size) < 1: raise InputError('--size', f'{tuple(size)} is no height and width', 'give two numbers above 0')
     fit_affine(size, size, mode)
     choose_mask(np.zeros((1,1), bool), outline)
     raw, out = _check_folders(raw, out)

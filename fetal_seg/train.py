@@ -8,7 +8,7 @@ __all__ = ['RECIPE', 'PRESETS', 'RUN_FORMAT', 'case_counts', 'CaseMetric', 'rati
            'RunFolder', 'save_weights', 'SmallFirst', 'Bar', 'get_recipe', 'get_network', 'get_callbacks', 'train',
            'environment', 'contract', 'save_curve']
 
-# %% ../nbs/05_train.ipynb #4e97b8cb
+# %% ../nbs/05_train.ipynb #4e2e08fe
 import math, platform, random, sys, time
 import torch.nn.functional as F
 import fastai, fastai.callback.schedule   # the latter patches Learner.fit_one_cycle
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 import fetal_seg
 from .core import InputError, atomic_path, check_exists, digest, read_json, write_json, write_text
 from .distributed import distributed, get_rank, share, unwrap
+from .images import INTENSITIES
 from .loaders import get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .unet import UNet
@@ -84,13 +85,13 @@ class ChannelsLast(Callback):
     def before_fit(self): self.learn.model.to(memory_format=torch.channels_last)
     def before_batch(self): self.learn.xb = tuple(x.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last) for x in self.xb)
 
-# %% ../nbs/05_train.ipynb #97d568c0
+# %% ../nbs/05_train.ipynb #15a7f98b
 class SegLearner(Learner):
     "A Learner that cuts its batches in parts, with the same gradient, where the GPU's memory runs out."
-    parts = 1   # pieces that a batch is cut into
+    parts, part = 1, 0   # pieces that a batch is cut into; the one at hand
 
     def _do_one_batch(self):
-        xb, yb = self.xb, self.yb
+        xb, yb, self.part = self.xb, self.yb, 0
         while True:
             try: return super()._do_one_batch() if self.parts == 1 or not self.training else self._in_parts(xb[0], yb[0])
             except torch.OutOfMemoryError:
@@ -103,7 +104,7 @@ class SegLearner(Learner):
     def _in_parts(self, xb, yb):
         preds, loss = [], 0.
         for i,(x,y) in enumerate(zip(xb.chunk(self.parts), yb.chunk(self.parts))):
-            self.xb, self.yb = (x,), (y,)
+            self.xb, self.yb, self.part = (x,), (y,), i
             if i: self('before_batch')   # mixed precision begins anew for each part
             self.pred = self.model(*self.xb)
             self('after_pred')
@@ -112,7 +113,7 @@ class SegLearner(Learner):
             self('after_loss')
             self._with_events(self._backward, 'backward', CancelBackwardException)
             preds.append(self.pred.detach()); loss = loss + self.loss
-        self.xb, self.yb, self.pred, self.loss = (xb,), (yb,), torch.cat(preds), loss
+        self.xb, self.yb, self.pred, self.loss, self.part = (xb,), (yb,), torch.cat(preds), loss, 0
         self._with_events(self._step, 'step', CancelStepException)
         self.opt.zero_grad()
 
@@ -127,7 +128,7 @@ def get_learner(
     return SegLearner(dls, UNet() if model is None else model, loss_func=BCEDiceLoss() if loss is None else loss, opt_func=Adam,
                       metrics=[MeanDice(), PooledDice(), MinDice(), MeanIoU(), PooledIoU()], wd=wd, cbs=[ChannelsLast(), *cbs])
 
-# %% ../nbs/05_train.ipynb #e0263c91
+# %% ../nbs/05_train.ipynb #71506d51
 class EMA(Callback):
     "Validate with an exponential moving average of the weights."
     order = 48   # its weights are in place before the metrics (order 50) and `RunFolder` (order 55) see the validation
@@ -135,7 +136,9 @@ class EMA(Callback):
     def live(self): return {k: v for k,v in unwrap(self.learn.model).state_dict().items() if v.is_floating_point()}
     def start(self):
         if self.avg is None: self.avg = {k: v.detach().clone() for k,v in self.live().items()}
-    def before_fit(self): self.start()
+    def before_fit(self):
+        self.start()
+        self.avg = {k: v.to(w.device) for (k,v),w in zip(self.avg.items(), self.live().values())}   # a checkpoint lies on the CPU
     def after_step(self):
         self.n += 1
         d, live = min(self.decay, (1+self.n)/(10+self.n)), self.live()
@@ -150,7 +153,7 @@ class EMA(Callback):
     def state_dict(self): return dict(n=self.n, avg=self.avg)
     def load_state_dict(self, s): self.n, self.avg = s['n'], s['avg']
 
-# %% ../nbs/05_train.ipynb #9c439050
+# %% ../nbs/05_train.ipynb #21068c22
 class EpochSeed(Callback):
     "Seed all random generators at the start of each epoch, with a number made of the seed and the epoch."
     order = -50
@@ -182,6 +185,10 @@ class RunFolder(Callback):
             self.best = values['dice']
             if not get_rank(): save_weights(self.run/'weights.safetensors', unwrap(self.learn.model))
 
+    def before_fit(self):
+        for p,state in (self.opt.state.items() if self.opt else ()):   # a checkpoint lies on the CPU
+            for k,v in state.items():
+                if torch.is_tensor(v): state[k] = v.to(p.device)
     def before_train(self): self.t, self.losses = time.time(), []
     def after_batch(self):
         if self.training: self.losses.append(float(self.learn.to_detach(self.learn.loss).mean()))   # fastai's train_loss is smoothed across epochs
@@ -214,7 +221,7 @@ def save_weights(path, model)->Path:
     with atomic_path(path) as tmp: save_file({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
     return Path(path)
 
-# %% ../nbs/05_train.ipynb #86d78478
+# %% ../nbs/05_train.ipynb #23aa73ca
 class SmallFirst(Callback):
     "Shrink the batches of the first epochs."
     order = -2
@@ -223,7 +230,7 @@ class SmallFirst(Callback):
     ): self.stages = stages
     def factor(self): return next((f for until,f in self.stages if self.epoch < until*self.n_epoch), 1)
     def before_batch(self):
-        if not self.training or self.factor() == 1: return
+        if not self.training or self.factor() == 1 or getattr(self.learn, 'part', 0): return   # further parts of a batch are shrunk already
         (xb,), (yb,) = self.xb, self.yb
         size = [max(32, round(n*self.factor()/16)*16) for n in xb.shape[-2:]]
         x, y = xb.as_subclass(torch.Tensor), yb.as_subclass(torch.Tensor)[:,None].float()
@@ -250,9 +257,9 @@ class Bar(Callback):
         else: print(f'{self.desc}: epoch {self.epoch+1}/{self.n_epoch}  ' + '  '.join(f'{k} {x:.4f}' for k,x in note.items()), file=sys.stderr, flush=True)
     def after_fit(self): self.steps.close()
 
-# %% ../nbs/05_train.ipynb #acf2f2ae
+# %% ../nbs/05_train.ipynb #a71fab8d
 RECIPE = dict(epochs=30, size=(176,256), bs=8, width=16, depth=4, norm='batch', dropout=0., loss='bce_dice', lr=4e-3, wd=0.01, clip=1., ema=0.995,
-              stages=(), augment=True, patience=None, amp='auto')
+              stages=(), augment=True, intensity='dtype', patience=None, amp='auto')
 PRESETS = dict(quick=dict(RECIPE, size=(96,144)), laptop=RECIPE,
                full=dict(RECIPE, epochs=80, size=(352,512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3, ema=0.999, stages=((0.4,0.5),(0.6,0.75))))
 
@@ -267,11 +274,12 @@ def get_recipe(
     recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
     for k in ('epochs', 'bs', 'width', 'depth', 'lr'):
         if not recipe[k] > 0: raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
+    if recipe['intensity'] not in INTENSITIES: raise InputError('--intensity', f'{recipe["intensity"]!r} is not known', f'choose one of {", ".join(INTENSITIES)}')
     if min(recipe['size']) < 2**recipe['depth']:
         raise InputError('--size', f'{recipe["size"]} is too small for {recipe["depth"]} steps down', f'each side needs at least {2**recipe["depth"]} pixels')
     return {**recipe, 'size': list(recipe['size']), 'stages': [list(s) for s in recipe['stages']]}
 
-# %% ../nbs/05_train.ipynb #3e06fa5a
+# %% ../nbs/05_train.ipynb #fe73d687
 RUN_FORMAT = 2
 
 def _setup(prepared, recipe, seed, init):
@@ -326,24 +334,34 @@ def train(
     **changes, # Entries of the recipe that are to differ from the preset
 )->pd.DataFrame: # The log: one row an epoch
     "Train a U-Net on a prepared folder; the run folder gets the best weights and all that is needed to use them."
-    prepared, run, recipe = Path(prepared), Path(run), get_recipe(preset, **changes)
-    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), recipe['augment'], device=device)
+    prepared, run, recipe = Path(prepared), Path(run), get_recipe(preset, **{**changes, **_network_of(init, changes)})
+    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), recipe['augment'], device=device, intensity=recipe['intensity'])
     setup = _setup(prepared, recipe, seed, init)
     _check_run(run, setup)
     set_seeds(seed)
     ema = EMA(recipe['ema'])
     keep = RunFolder(run, ema, recipe['patience'])
     learn = get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'], cbs=[ema, keep, EpochSeed(seed), Bar(desc), *get_callbacks(recipe, dls.device), *cbs])
-    if not get_rank(): _write_setup(run, learn, setup, dls)
     keep.resume(learn)
+    if not get_rank() and not keep.done(recipe['epochs']): _write_setup(run, learn, setup, dls)
     with learn.no_bar(), learn.no_logging(), distributed(learn):
         if not keep.done(recipe['epochs']): learn.fit_one_cycle(recipe['epochs'], recipe['lr'], start_epoch=keep.next, reset_opt=False)
     log = pd.DataFrame(keep.rows)
     if not get_rank(): save_curve(log, run/'curve.png')
     return log
 
+def _network_of(init, changes):
+    "What the recipe says of the network, where another run's is started from."
+    if init is None: return {}
+    net = read_json(_weights_file(init).parent/'predictor.json', 'file that says what network it is')['network']
+    for k in ('width', 'depth', 'norm'):
+        if changes.get(k) not in (None, net[k]): raise InputError(f'--{k}', f'{changes[k]}, but {init} has {net[k]}', 'leave it out')
+    return {k: net[k] for k in ('width', 'depth', 'norm')}
+
 def _write_setup(run, learn, setup, dls):
-    write_json(run/'train.json', dict(setup=setup, environment=environment(), parameters=sum(p.numel() for p in learn.model.parameters()),
+    f, now = run/'train.json', environment()
+    before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]   # a run may go on elsewhere
+    write_json(f, dict(setup=setup, environments=[*before, now], parameters=sum(p.numel() for p in learn.model.parameters()),
                                       cases={k: len(d) for k,d in (('train', dls.train_ds), ('valid', dls.valid_ds))}))
     if not (run/'predictor.json').exists(): write_json(run/'predictor.json', contract(learn.model, setup))
 
@@ -357,7 +375,7 @@ def environment()->dict:
 def contract(model, setup)->dict:
     "How a `Predictor` makes the network's input and reads its output."
     return dict(format=RUN_FORMAT, network=model.config, canvas=setup['canvas'], mode=setup['mode'], size=setup['size'],
-                intensity='dtype', output='logits of the annotated region', temperature=1., threshold=0.5,
+                intensity=setup['intensity'], output='logits of the annotated region', temperature=1., threshold=0.5,
                 labels='the annotated region; in the Ultrasound Fetus Dataset these are fetal-head outlines (HC18), not tumours. '
                        'For academic use; not for clinical use.')
 

@@ -6,17 +6,17 @@
 __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'KEPT', 'OPTIONS', 'THIN', 'FILLED', 'DRAWN',
            'Finding', 'Seen', 'Check', 'add_check', 'run_checks', 'Parts', 'wxh', 'diagnose', 'colour_share',
            'raw_parts', 'read_part', 'dice', 'prepared_parts', 'add_measure', 'thumbnail', 'measure_case',
-           'measure_rows', 'measure', 'read_table', 'split_of', 'look_at', 'see_raw', 'see', 'problems_of', 'left_out',
-           'unannotated', 'check_missing_file', 'check_unreadable', 'check_mask_values', 'check_shape_mismatch',
-           'check_masks_differ', 'check_missing_pair', 'check_ambiguous_pair', 'check_unreadable_unannotated',
-           'check_unannotated_class', 'check_overlay', 'check_foreign_file', 'thinness', 'bounding_box', 'filled_share',
-           'pieces', 'border_share', 'centroid', 'measure_mask', 'measure_canvas_mask', 'check_empty_mask',
-           'check_hollow_mask', 'check_hollow_closed', 'check_mixed_annotations', 'check_several_pieces',
-           'check_inverted_mask', 'robust_z', 'check_touches_border', 'check_near_border', 'check_area_outlier',
-           'measure_levels', 'check_constant', 'check_nearly_black', 'check_saturated', 'check_other_mode',
-           'check_colour', 'strokes', 'measure_strokes', 'check_burned_in', 'contrast', 'boundary', 'measure_contrast',
-           'check_low_contrast', 'check_faint_edge', 'pictures_of', 'duplicates', 'n_splits', 'n_classes',
-           'check_exam_in_two_splits', 'check_exam_unknown', 'check_duplicate_in_two_splits',
+           'measure_rows', 'measure', 'read_table', 'split_of', 'look_at', 'see_raw', 'is_prepared', 'see',
+           'problems_of', 'left_out', 'unannotated', 'check_missing_file', 'check_unreadable', 'check_mask_values',
+           'check_shape_mismatch', 'check_masks_differ', 'check_missing_pair', 'check_ambiguous_pair',
+           'check_unreadable_unannotated', 'check_unannotated_class', 'check_overlay', 'check_foreign_file', 'thinness',
+           'bounding_box', 'filled_share', 'pieces', 'border_share', 'centroid', 'measure_mask', 'measure_canvas_mask',
+           'check_empty_mask', 'check_hollow_mask', 'check_hollow_closed', 'check_mixed_annotations',
+           'check_several_pieces', 'check_inverted_mask', 'robust_z', 'check_touches_border', 'check_near_border',
+           'check_area_outlier', 'measure_levels', 'check_constant', 'check_nearly_black', 'check_saturated',
+           'check_other_mode', 'check_colour', 'strokes', 'measure_strokes', 'check_burned_in', 'contrast', 'boundary',
+           'measure_contrast', 'check_low_contrast', 'check_faint_edge', 'pictures_of', 'duplicates', 'n_splits',
+           'n_classes', 'check_exam_in_two_splits', 'check_exam_unknown', 'check_duplicate_in_two_splits',
            'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits', 'near_pairs', 'correlation', 'alike',
            'check_near_duplicate_in_two_splits', 'check_near_duplicate_in_two_classes', 'check_near_duplicate',
            'check_same_annotation', 'usual_size', 'is_hc18', 'check_odd_size', 'check_across_folders',
@@ -274,7 +274,7 @@ def measure(
     known = {n: [v for f,p in zip(found, parts) for v in f[0].get(n, [None]*len(p))] for n in names}
     return table.assign(**known).join(numbers)
 
-# %% ../nbs/02_verify.ipynb #50ee1aea
+# %% ../nbs/02_verify.ipynb #fbbf70f9
 NEEDED = ('case', 'split', 'exam', 'exam_source', 'height', 'width', 'image_sha256', 'image_folder', 'annotation_folder', 'method', *AFFINE)
 KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col')
 
@@ -342,6 +342,12 @@ def see_raw(
 
 OPTIONS = ('layout', 'exams', 'split', 'seed', 'fractions')   # of a raw folder; a prepared one has them in its table
 
+def is_prepared(
+    folder, # Any folder
+)->bool:
+    "Did `prepare` write it? (Others have files called cases.csv, too.)"
+    return any((Path(folder)/f).exists() for f in ('manifest.jsonl', 'prepare.json'))
+
 def see(
     folder, # A raw or a prepared folder
     workers:int=0, # Processes; 0: this one
@@ -349,7 +355,7 @@ def see(
 )->Seen:
     "Measure every case of a folder."
     folder = Path(folder)
-    if not any((folder/f).exists() for f in ('cases.csv', 'prepare.json')): return see_raw(folder, workers, **options)
+    if not is_prepared(folder): return see_raw(folder, workers, **options)
     cases, info = read_table(folder)
     cases = measure(cases, partial(prepared_parts, prepared=str(folder), size=info['size']), workers)
     return Seen(cases, info, **{k: v for k,v in options.items() if k not in OPTIONS})
