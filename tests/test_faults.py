@@ -124,3 +124,24 @@ def test_eval_scores_anybodys_masks(world, tmp_path):
     assert got[anns[0].stem.removesuffix('_Annotation')] == 1
     assert abs(got[anns[1].stem.removesuffix('_Annotation')] - 2*kept/(kept+whole)) < 1e-12
     assert (tmp_path/'scores'/'scores.csv').exists() and json.loads((tmp_path/'scores'/'summary.json').read_text())['cases'] == 2
+
+def test_a_folder_with_a_table_of_the_users_own_is_left_alone(raw, tmp_path):
+    "A `cases.csv` does not make a folder ours: nothing in it is deleted or written over, and it is no prepared folder."
+    mine = tmp_path/'mine'
+    (mine/'train'/'images').mkdir(parents=True)
+    Image.new('L', (8,8), 9).save(mine/'train'/'images'/'a.png')
+    (mine/'cases.csv').write_text('case,exam\na,1\n')
+    before = snapshot(mine)
+    fails(run('fetal_seg_prepare', raw, mine), mine, '1 pictures here were not written by prepare', 'choose another folder')
+    r = run('fetal_seg_verify', mine)
+    assert r.returncode == 2 and 'delete' not in r.stderr, r.stderr
+    assert snapshot(mine) == before
+
+@pytest.mark.parametrize('size', [(0, 80), (-5, 80)])
+def test_a_size_that_is_none(raw, tmp_path, size):
+    fails(run('fetal_seg_prepare', raw, '--size', *size, tmp_path/'out'), '--size', 'no height and width', 'above 0')
+    assert not (tmp_path/'out').exists()
+
+def test_further_masks_of_one_picture_are_not_scored_in_part(tmp_path):
+    for d in ('pred', 'truth'): (tmp_path/d).mkdir(); [Image.new('L', (8,8), 255).save(tmp_path/d/n) for n in ('x_mask.png', 'x_mask_1.png')]
+    fails(run('fetal_seg_eval', '--pred', tmp_path/'pred', '--truth', tmp_path/'truth'), 'x_mask_1.png', 'a further mask of one picture', 'unite')
