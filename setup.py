@@ -26,7 +26,7 @@ setup(
                  "Topic :: Scientific/Engineering :: Medical Science Apps.",
                  *(f'Programming Language :: Python :: 3.{v}' for v in (11, 12, 13))],
     packages=find_packages(include=['fetal_seg', 'fetal_seg.*']),
-    package_data={'fetal_seg': ['assets/*']},
+    package_data={'fetal_seg': ['assets/*', 'assets/*/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require=extras,

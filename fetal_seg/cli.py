@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['get_parser', 'command', 'show', 'raw_folder', 'demo', 'download', 'prepare', 'prepared_text', 'verify', 'train',
-           'predict', 'list_pictures', 'evaluate', 'scores_text']
+           'predict', 'list_pictures', 'evaluate', 'scores_text', 'export', 'explore', 'crossval']
 
 # %% ../nbs/09_cli.ipynb #1a936fc4
 import argparse, os, sys
@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #4cf587fc
+# %% ../nbs/09_cli.ipynb #92d788eb
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -159,7 +159,7 @@ def train(argv=None)->int:
     p.add_argument('prepared', metavar='PREPARED', help='the prepared folder')
     p.add_argument('run', metavar='RUN', help='the run folder: weights, log and curve')
     p.add_argument('--preset', default='laptop', help='the recipe: quick (simulated pictures, minutes), laptop (two CPU cores, under an hour) or full (one GPU)')
-    p.add_argument('--init', metavar='RUN', help='start from the weights of this run (fine-tuning) instead of random ones')
+    p.add_argument('--init', metavar='RUN', help='start from the weights of this run (fine-tuning) instead of random ones; "shipped": the weights that come with the library')
     p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given, and so for what follows")
     p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels")
     p.add_argument('--bs', type=int, help='pictures in a batch')
@@ -167,12 +167,24 @@ def train(argv=None)->int:
     p.add_argument('--loss', help='bce_dice, dice, bce, baseline, tversky, focal, weighted_bce or dice_boundary')
     p.add_argument('--intensity', help='how a picture is scaled to [0, 1]: dtype, window, zscore or clahe')
     p.add_argument('--width', type=int, help="channels of the U-Net's first level")
+    p.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='smallest and largest enlargement of the augmentation')
+    p.add_argument('--small', type=float, metavar='SHARE', help='take cases whose region is below this share of the picture more often')
     p.add_argument('--patience', type=int, metavar='N', help='stop when the validation Dice has not risen for N epochs')
     p.add_argument('--seed', type=int, default=0, help='of weights, order and augmentation')
+    p.add_argument('--log', action='append', default=[], choices=('tensorboard', 'wandb'), help='log there too (the table log.csv is written always); may be given twice')
     p.add_argument('--json', action='store_true', help='print the best epoch as JSON')
     a = p.parse_args(argv)
     from fetal_seg.train import train
-    log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs, lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience)
+    from fetal_seg.distributed import get_rank
+    if a.init == 'shipped':
+        from fetal_seg.predict import SHIPPED
+        a.init = SHIPPED
+    log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs, lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience, scale=a.scale, small=a.small, loggers=a.log)
+    if get_rank(): return 0
+    from fetal_seg.card import save_card
+    from fetal_seg.eval import calibrate
+    calibrate(a.run, a.prepared)
+    save_card(a.run, a.prepared)
     best = log.loc[log.dice.idxmax()].to_dict()
     show(dict(best, run=a.run), f'best validation Dice {best["dice"]:.4f} in epoch {best["epoch"]+1:.0f} of {len(log)}; the run is in {a.run}', a.json)
     return 0
@@ -182,16 +194,26 @@ def predict(argv=None)->int:
     "fetal_seg_predict: heatmap, mask and overlay of pictures."
     p = get_parser('fetal_seg_predict', "Write a heatmap, a mask and an overlay of each picture, at the picture's own size, and one table, predictions.csv.")
     p.add_argument('pictures', nargs='+', metavar='PICTURE', help='pictures, or folders of pictures (annotations among them are passed over)')
-    p.add_argument('--weights', required=True, metavar='RUN', help='a run folder, or the weights file in it')
+    p.add_argument('--weights', action='append', metavar='RUN', help='a run folder, the weights file in it, or an ONNX file; given more than once, the average of all; not given, the weights that come with the library')
     p.add_argument('--out', default='predictions', metavar='DIR', help='folder for the results')
+    p.add_argument('--flips', action='store_true', help='average with the mirrored picture: twice the time')
+    p.add_argument('--threshold', type=float, metavar='X', help="of the heatmap, between 0 and 1; that of the weights where not given")
+    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, fill and ellipse, with commas between them, or none; as the weights say where not given')
+    p.add_argument('--workers', type=int, default=0, help='processes; worth it from some hundred pictures up')
+    p.add_argument('--scheduler', metavar='ADDRESS', help='do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same folders')
     p.add_argument('--spacing', type=float, metavar='MM', help='side of a pixel in mm, for the circumference; else known for HC18 pictures only')
     p.add_argument('--json', action='store_true', help='print the table as JSON')
     a = p.parse_args(argv)
     from fetal_seg.core import InputError
-    from fetal_seg.eval import Predictor, predict_files
+    from fetal_seg.predict import Predictor, check_post, predict_files
+    if a.threshold is not None and not 0 < a.threshold < 1: raise InputError('--threshold', f'{a.threshold} is not between 0 and 1', 'give a number such as 0.5')
+    post = None if a.post is None else check_post([s for s in a.post.split(',') if s != 'none'])
     if a.spacing is not None and not a.spacing > 0: raise InputError('--spacing', f'{a.spacing} is not positive', 'give the side of a pixel in mm, such as 0.13')
     paths = list_pictures(a.pictures)
-    table = predict_files(Predictor(a.weights), paths, a.out, a.spacing, desc='predict')
+    predictor = Predictor(a.weights if a.weights and len(a.weights) > 1 else a.weights and a.weights[0], a.flips)
+    if a.threshold is not None: predictor.threshold = a.threshold
+    if post is not None: predictor.post = post
+    table = predict_files(predictor, paths, a.out, a.spacing, 'predict', a.workers, a.scheduler)
     bad = table[table.problem != '']
     if len(bad) == len(table): raise _first_problem(bad)
     for r in bad.itertuples(): print(f'fetal_seg_predict: {r.problem}', file=sys.stderr)
@@ -225,30 +247,103 @@ def list_pictures(
 
 @command
 def evaluate(argv=None)->int:
-    "fetal_seg_eval: score masks against annotations."
-    p = get_parser('fetal_seg_eval', "Score a folder of masks, ours or anybody's, against a folder of annotations or masks.")
-    p.add_argument('--pred', required=True, metavar='DIR', help='masks: NAME_mask.png or NAME.png, at the size of the annotations')
-    p.add_argument('--truth', required=True, metavar='DIR', help='annotations (outlines are filled) or masks: NAME_Annotation.png, NAME_mask.png or NAME.png, in any subfolder')
-    p.add_argument('--out', metavar='DIR', help='write scores.csv and summary.json there')
+    "fetal_seg_eval: score a run on a prepared folder, or masks against annotations."
+    p = get_parser('fetal_seg_eval', "Score a run on the test split of a prepared folder (--run, --prepared), or a folder of masks, ours or anybody's, against a folder of annotations or masks (--pred, --truth).")
+    p.add_argument('--run', metavar='RUN', help='a run folder; "shipped": the weights that come with the library')
+    p.add_argument('--prepared', metavar='DIR', help='the prepared folder whose cases are scored')
+    p.add_argument('--split', default='test', help='with --run: train, valid or test')
+    p.add_argument('--pred', metavar='DIR', help='masks: NAME_mask.png or NAME.png, at the size of the annotations')
+    p.add_argument('--truth', metavar='DIR', help='annotations (outlines are filled) or masks: NAME_Annotation.png, NAME_mask.png or NAME.png, in any subfolder')
+    p.add_argument('--out', metavar='DIR', help='write scores.csv and summary.json there, and with --run report.html')
     p.add_argument('--json', action='store_true', help='print the summary and the scores as JSON')
     a = p.parse_args(argv)
-    from fetal_seg.core import write_json, write_text
+    from fetal_seg.core import InputError, write_json, write_text
     from fetal_seg.eval import evaluate_folders, summarise
-    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate')
-    summary = dict(summarise(scores), problems=problems.to_dict('records'))
+    if bool(a.run) != bool(a.prepared) or bool(a.pred) != bool(a.truth) or bool(a.run) == bool(a.pred):
+        raise InputError('fetal_seg_eval', 'what is to be scored is not clear', 'give --run and --prepared, or --pred and --truth')
+    if a.run: scores, problems, summary = _evaluate_run(a)
+    else:
+        scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate')
+        summary = dict(summarise(scores), problems=problems.to_dict('records'))
     if a.out:
         write_text(Path(a.out)/'scores.csv', scores.to_csv(index=False))
         write_json(Path(a.out)/'summary.json', summary)
     show(dict(summary, scores=scores.to_dict('records')), scores_text(summary, problems), a.json)
     return 1 if len(problems) else 0
 
-def scores_text(summary, problems)->str:
+def _evaluate_run(a):
+    import pandas as pd
+    from fetal_seg.eval import evaluate, save_report, summarise
+    from fetal_seg.predict import Predictor
+    predictor = Predictor(None if a.run == 'shipped' else a.run)
+    scores = evaluate(predictor, a.prepared, a.split, desc='evaluate')
+    if a.out:
+        log = Path(a.run)/'log.csv'
+        save_report(Path(a.out)/'report.html', scores, predictor, a.prepared, log=pd.read_csv(log) if log.exists() else None)
+    return scores, pd.DataFrame(columns=['case', 'reason']), summarise(scores)
+
+def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
     lines = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed']
-    for m in ('dice', 'iou'):
-        s = summary[m]
-        lines.append(f'{m:<5} mean {s["mean"]:.4f} (95 % interval over exams {s["low"]:.4f} to {s["high"]:.4f}), median {s["median"]:.4f}, lowest {s["min"]:.4f}')
+    for m,s in summary.items():
+        if not isinstance(s, dict): continue
+        lines.append(f'{m:<11} mean {s["mean"]:.4f} (95 % interval over exams {s["low"]:.4f} to {s["high"]:.4f}), median {s["median"]:.4f}, lowest {s["min"]:.4f}')
     lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
-    for reason,g in problems.groupby('reason'):
+    for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
+
+@command
+def export(argv=None)->int:
+    "fetal_seg_export: write the network as an ONNX file with its input contract."
+    p = get_parser('fetal_seg_export', 'Write a network as an ONNX file, with its input contract (JSON) beside it; both are kept only if onnxruntime and torch agree within 1e-4.')
+    p.add_argument('weights', nargs='?', metavar='RUN', help='a run folder, or the weights file in it; not given, the weights that come with the library')
+    p.add_argument('--out', default='unet.onnx', metavar='FILE', help='the ONNX file; the contract is called the same, with .json')
+    p.add_argument('--json', action='store_true', help='print the contract')
+    a = p.parse_args(argv)
+    from fetal_seg.predict import export
+    contract = export(a.weights, a.out)
+    o = contract['onnx']
+    show(contract, f'{a.out} and {Path(a.out).with_suffix(".json")}: input {o["input"]["name"]} {tuple(o["input"]["shape"])} {o["input"]["dtype"]} in [0, 1], output logits; largest difference from torch {o["difference"]:.1e}', a.json)
+    return 0
+
+@command
+def explore(argv=None)->int:
+    "fetal_seg_explore: look at cases and predictions in a browser."
+    p = get_parser('fetal_seg_explore', 'Look at the cases of a prepared folder and at the predictions of a run, in a browser: an app on this machine alone, behind a token. Ctrl-C ends it.')
+    p.add_argument('run', nargs='?', metavar='RUN', help='a run folder, or the folder of a demo; "shipped": the weights that come with the library; not given, no predictions are shown')
+    p.add_argument('--prepared', metavar='DIR', help='the prepared folder; of a demo it is known')
+    p.add_argument('--scores', metavar='CSV', help='from fetal_seg_eval; those in the run or beside it where not given')
+    p.add_argument('--findings', metavar='JSON', help='from fetal_seg_verify; verify.json beside the prepared folder where not given')
+    p.add_argument('--notes', metavar='CSV', help='where flags and notes are kept; notes.csv beside the prepared folder where not given')
+    p.add_argument('--split', help='to begin with: train, valid or test')
+    p.add_argument('--port', type=int, default=8866, help='to listen on; another where it is taken')
+    p.add_argument('--theme', default='light', help='light or dark')
+    p.add_argument('--browser', action='store_true', help='open a browser too')
+    a = p.parse_args(argv)
+    from fetal_seg.explore import serve
+    if a.run == 'shipped':
+        from fetal_seg.predict import SHIPPED
+        a.run = str(SHIPPED)
+    serve(a.run, a.prepared, a.port, a.notes, a.scores, a.findings, a.split, a.theme, a.browser)
+    return 0
+
+@command
+def crossval(argv=None)->int:
+    "fetal_seg_crossval: cross-validation by exam."
+    p = get_parser('fetal_seg_crossval', 'Train and score the folds of a cross-validation by exam, one after the other. Interrupted, it goes on where it was when called again.')
+    p.add_argument('raw', nargs='?', metavar='RAW', help='the raw folder, as downloaded; else the variable FETAL_SEG_DATA names it')
+    p.add_argument('out', metavar='OUT', help='folder for the prepared data, the runs and the scores')
+    p.add_argument('--k', type=int, default=5, help='folds')
+    p.add_argument('--folds', type=int, nargs='+', metavar='I', help='only these folds, 0 to K-1')
+    p.add_argument('--preset', default='laptop', help='the recipe: quick, laptop or full')
+    p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given")
+    p.add_argument('--seed', type=int, default=0, help='of folds, weights, order and augmentation')
+    p.add_argument('--json', action='store_true', help='print the summary as JSON')
+    a = p.parse_intermixed_args(argv)
+    from fetal_seg.core import n_cores, read_json
+    from fetal_seg.pipeline import crossval
+    crossval(raw_folder(a.raw), a.out, k=a.k, folds=a.folds, seed=a.seed, preset=a.preset, workers=n_cores(), epochs=a.epochs)
+    summary = read_json(Path(a.out)/'summary.json')
+    show(summary, scores_text(summary), a.json)
+    return 0

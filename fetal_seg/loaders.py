@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['NO_AUGMENT', 'Region', 'CaseFile', 'ReadCase', 'uniform', 'some', 'draw_affine', 'draw_elastic', 'resample', 'tone',
-           'shadow', 'speckle', 'Augment', 'split_rows', 'CasePath', 'get_block', 'get_dls']
+           'shadow', 'speckle', 'Augment', 'split_rows', 'CasePath', 'get_block', 'repeat_small', 'get_dls']
 
-# %% ../nbs/02a_loaders.ipynb #29ae542a
+# %% ../nbs/02a_loaders.ipynb #760c1f98
 import math
 import fastai.vision.data   # registers how batches of pictures are shown
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import Tensor
 from fastai.data.all import DataBlock, DataLoaders, ItemTransform, TransformBlock
 from fastai.vision.core import TensorImageBW, TensorMask
@@ -181,7 +181,7 @@ class Augment(ItemTransform):
 
 NO_AUGMENT = dict(flip_h=0, flip_v=0, degrees=0, scale=(1,1), shift=0, elastic_p=0, gain=0, gamma=0, depth=0, shadow_p=0, speckle=0)
 
-# %% ../nbs/02a_loaders.ipynb #7a8d32e2
+# %% ../nbs/02a_loaders.ipynb #b68280cf
 def split_rows(cases): return [np.flatnonzero(cases.split == s) for s in ('train', 'valid')]
 
 class CasePath:
@@ -201,6 +201,15 @@ def get_block(
     return DataBlock(blocks=read, get_x=CasePath(prepared, 'images'), get_y=CasePath(prepared, 'masks'),
                      splitter=split_rows, batch_tfms=augment)
 
+def repeat_small(
+    cases, # The table of a prepared folder
+    small:float=0., # Share of the picture; 0: no case is repeated
+    most:int=4, # Times a case is taken at most
+)->pd.DataFrame: # The table, rows of small training cases repeated
+    "Repeat training cases whose region covers less than `small` of the picture: `small` / area times, rounded."
+    n = np.clip(np.round(small/np.maximum(cases.area, 1e-6)), 1, most).astype(int).where((cases.split == 'train') & (cases.area > 0), 1)
+    return cases.loc[cases.index.repeat(n)].reset_index(drop=True)
+
 def get_dls(
     prepared, # The prepared folder
     size=(176,256), # (H, W) of the network's input, in pixels
@@ -209,9 +218,10 @@ def get_dls(
     cache_mb:float=1024, # Memory for decoded pictures, in megabytes
     device=None, # Where batches go; None: the GPU if there is one
     intensity:str='dtype', # One of `images.INTENSITIES`
+    small:float=0., # As for `repeat_small`: below which share of the picture a region is taken more often in training
 )->DataLoaders:
     "DataLoaders of the splits train and valid."
-    cases = read_cases(prepared)
+    cases = repeat_small(read_cases(prepared), small)
     if min(map(len, split_rows(cases))) == 0:
         raise InputError(prepared, f'{dict(cases.split.value_counts())}: train or valid is empty', 'prepare more cases, or other fractions')
     block = get_block(Path(prepared), size, Augment() if augment is True else augment or None, cache_mb, intensity)

@@ -1,0 +1,105 @@
+"Prediction: the shipped weights, several processes, odd pictures, mixed ensembles, no network."
+import os, subprocess, sys
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from fetal_seg.core import InputError, read_json, write_json
+from fetal_seg.images import read_img
+from fetal_seg.phantom import simulate
+from fetal_seg.predict import SHIPPED, Predictor, predict_files, to_ellipse
+from fetal_seg.preprocess import save_png
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    d = tmp_path_factory.mktemp('pictures')
+    for i in range(5): save_png(d/f'{i}.png', simulate(i, shape=(270,400))[0])
+    (d/'bad.png').write_bytes(b'no picture')
+    return d
+
+@pytest.fixture(scope='module')
+def shipped(): return Predictor()
+
+def test_what_ships_is_small_and_no_pickle():
+    files = sorted(p.name for p in SHIPPED.iterdir())
+    assert files == ['card.md', 'predictor.json', 'weights.safetensors']
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir()) < 12e6
+    card = (SHIPPED/'card.md').read_text(encoding='utf-8')
+    for need in ('not for clinical use', 'No annotation marks a tumour', '95 % interval'): assert need in card
+    assert '/tmp' not in card and '/home' not in card and '/work' not in card
+
+def test_shipped_heatmap(shipped):
+    img = simulate(3)[0]
+    heat = shipped(img)
+    assert heat.shape == img.shape and heat.dtype == np.float32 and 0 <= heat.min() and heat.max() <= 1
+    assert np.array_equal(heat, shipped(img)), 'twice the same picture, twice the same heatmap'
+
+def test_without_network_and_weights(pictures, tmp_path):
+    "The command needs the picture alone; whatever opens a socket fails."
+    code = ('import socket, sys\ndef no(*a, **k): raise RuntimeError("a socket was opened")\nsocket.socket.connect = no; socket.create_connection = no; socket.getaddrinfo = no\n'
+            'from fetal_seg.cli import predict\nsys.exit(predict([sys.argv[1], "--out", "out"]))')
+    r = subprocess.run([sys.executable, '-c', code, pictures/'0.png'], capture_output=True, text=True, cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert sorted(os.listdir(tmp_path/'out')) == ['0_heatmap.png', '0_mask.png', '0_overlay.png', 'predictions.csv']
+
+@pytest.mark.parametrize('kw', [dict(workers=2), dict(scheduler=True)], ids=['processes', 'dask'])
+def test_several_processes_write_the_same(shipped, pictures, tmp_path, kw):
+    paths = sorted(pictures.iterdir())
+    one = predict_files(shipped, paths, tmp_path/'one')
+    if kw.pop('scheduler', None):
+        distributed = pytest.importorskip('distributed')
+        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+            many = predict_files(shipped, paths, tmp_path/'many', scheduler=cluster.scheduler_address)
+    else: many = predict_files(shipped, paths, tmp_path/'many', **kw)
+    assert (one.problem != '').sum() == 1 and 'bad.png' in one.problem[one.name == 'bad'].item()
+    pd.testing.assert_frame_equal(one, many, rtol=1e-4)
+    for p in sorted((tmp_path/'one').glob('*.png')):
+        a, b = (read_img(d/p.name).astype(int) for d in (tmp_path/'one', tmp_path/'many'))
+        assert np.abs(a - b).max() <= (70 if 'heatmap' in p.name else 3 if 'overlay' in p.name else 0), p.name   # another number of threads sums in another order
+
+def test_table_keeps_the_order(shipped, pictures, tmp_path):
+    paths = [pictures/f'{i}.png' for i in (3, 0, 4, 1)]
+    assert predict_files(shipped, paths, tmp_path, workers=2).name.tolist() == ['3', '0', '4', '1']
+
+@pytest.mark.parametrize('shape', [(1,1), (1,50), (50,1), (3,700), (33,33), (1200,1600), (544,800), (100,2000)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_any_size_and_type(shipped, shape, dtype):
+    img = np.random.default_rng(0).random(shape)
+    img = img.astype(dtype) if dtype == np.float32 else (img*np.iinfo(dtype).max).astype(dtype)
+    heat = shipped(img)
+    assert heat.shape == shape and heat.dtype == np.float32 and np.isfinite(heat).all()
+    assert shipped.to_mask(heat).shape == shape and shipped.unlike(img) >= 0
+
+@pytest.mark.parametrize('steps', [('largest',), ('fill',), ('ellipse',), ('largest', 'fill', 'ellipse')])
+def test_steps_on_odd_masks(steps):
+    rng = np.random.default_rng(0)
+    from fetal_seg.predict import postprocess
+    for m in [np.zeros((9,9)), np.ones((9,9)), np.eye(9), np.ones((1,9)), np.ones((9,1)), *(rng.random((40,60)) < p for p in (0.01, 0.1, 0.5, 0.9))]:
+        out = postprocess(m, steps)
+        assert out.shape == m.shape and out.dtype == np.uint8 and set(np.unique(out)) <= {0, 1}
+        assert not (out.any() and not m.any()), 'nothing comes out of nothing'
+
+def test_ellipse_leaves_another_region_alone():
+    m = np.zeros((60,90), np.uint8); m[5:55,5:10] = m[50:55,5:85] = 1   # an L: its ellipse would be another region
+    assert np.array_equal(to_ellipse(m), m)
+
+def test_members_prepared_otherwise_are_refused(tmp_path):
+    other = tmp_path/'other'; other.mkdir()
+    for p in SHIPPED.iterdir(): (other/p.name).write_bytes(p.read_bytes())
+    write_json(other/'predictor.json', dict(read_json(other/'predictor.json'), canvas=[400,600]))
+    with pytest.raises(InputError, match='average runs that were prepared alike'): Predictor([SHIPPED, other])
+
+@pytest.mark.parametrize('change,text', [(dict(post=['smooth']), 'choose among'), (dict(threshold=0), 'its threshold is 0'), (dict(network=dict(width=4)), 'do not fit the network'), (dict(size='small'), 'its size is small')])
+def test_damaged_contract(tmp_path, change, text):
+    for p in SHIPPED.iterdir(): (tmp_path/p.name).write_bytes(p.read_bytes())
+    write_json(tmp_path/'predictor.json', dict(read_json(tmp_path/'predictor.json'), **change))
+    with pytest.raises(InputError, match=text): Predictor(tmp_path)
+
+def test_fine_tuning_starts_from_what_ships():
+    from fetal_seg.train import get_network, get_recipe
+    a, b = get_network(get_recipe(), SHIPPED).state_dict(), Predictor()
+    assert all(v.dtype.is_floating_point is False or str(v.dtype) == 'torch.float32' for v in a.values()) and b.contract['network']['width'] == a['down.0.0.weight'].shape[0]
+
+@pytest.mark.data
+def test_a_real_picture(shipped, raw, tmp_path):
+    f = next(raw.rglob('233_HC.png'))
+    t = predict_files(shipped, [f], tmp_path)
+    assert t.problem[0] == '' and abs(t.circumference_mm[0] - 131) < 6 and t.unlike[0] < 1
