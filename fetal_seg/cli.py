@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #92d788eb
+# %% ../nbs/09_cli.ipynb #e96db7d9
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -198,7 +198,7 @@ def predict(argv=None)->int:
     p.add_argument('--out', default='predictions', metavar='DIR', help='folder for the results')
     p.add_argument('--flips', action='store_true', help='average with the mirrored picture: twice the time')
     p.add_argument('--threshold', type=float, metavar='X', help="of the heatmap, between 0 and 1; that of the weights where not given")
-    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, fill and ellipse, with commas between them, or none; as the weights say where not given')
+    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, roundest, fill and ellipse, with commas between them, or none; as the weights say where not given')
     p.add_argument('--workers', type=int, default=0, help='processes; worth it from some hundred pictures up')
     p.add_argument('--scheduler', metavar='ADDRESS', help='do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same folders')
     p.add_argument('--spacing', type=float, metavar='MM', help='side of a pixel in mm, for the circumference; else known for HC18 pictures only')
@@ -280,14 +280,15 @@ def _evaluate_run(a):
     if a.out:
         log = Path(a.run)/'log.csv'
         save_report(Path(a.out)/'report.html', scores, predictor, a.prepared, log=pd.read_csv(log) if log.exists() else None)
-    return scores, pd.DataFrame(columns=['case', 'reason']), summarise(scores)
+    how = dict(run=str(predictor.weights), split=a.split, threshold=predictor.threshold, temperature=predictor.temperature, post=list(predictor.post))
+    return scores, pd.DataFrame(columns=['case', 'reason']), dict(summarise(scores), how_scored=how)
 
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
-    lines = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed']
+    lines, num = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
     for m,s in summary.items():
-        if not isinstance(s, dict): continue
-        lines.append(f'{m:<11} mean {s["mean"]:.4f} (95 % interval over exams {s["low"]:.4f} to {s["high"]:.4f}), median {s["median"]:.4f}, lowest {s["min"]:.4f}')
+        if not isinstance(s, dict) or 'mean' not in s: continue
+        lines.append(f'{m:<11} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, lowest {num(s["min"])}')
     lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')

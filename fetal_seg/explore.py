@@ -270,7 +270,7 @@ def findings_html(
     return '<ul class="fs-findings">' + ''.join(f'<li class="{esc(f.severity)}">{esc(f.severity)}: {esc(f.check.replace("_", " "))}'
                                                 + (f' <span class="fs-muted">{esc(f.value)}</span>' if f.value else '') + '</li>' for f in found.itertuples()) + '</ul>'
 
-# %% ../nbs/07_explore.ipynb #7b4fb930
+# %% ../nbs/07_explore.ipynb #dd2b8f0d
 def _slider(name, low, high, value, step, fmt='.2f', kind=W.FloatSlider, **kw):
     return kind(value=value, min=low, max=high, step=step, description=name, readout_format=fmt, style=dict(description_width='4.6rem'), **kw)
 
@@ -319,7 +319,7 @@ def arrange(
     layers.add_class('fs-layers')
     picture = box(W.VBox, 'fs-panel', box(W.Box, 'fs-top', ui.head, ui.previous, ui.next), layers, frame, ui.found)
     draw = box(W.VBox, 'fs-panel', ui.cards, ui.threshold, ui.opacity, ui.level, ui.width, ui.zoom, ui.across, ui.down, box(W.Box, 'fs-row', ui.reset, ui.save))
-    judge = box(W.VBox, 'fs-panel', W.HTML('<h4>Is this label right?</h4>'), ui.flag, ui.note, ui.said)
+    judge = box(W.VBox, 'fs-panel', W.HTML('<h4>Is this annotation right?</h4>'), ui.flag, ui.note, ui.said)
     control = box(W.VBox, 'fs-panel', draw, judge)
     control.add_class('fs-control')
     cases.add_class('fs-cases')

@@ -57,6 +57,8 @@ def demo(
     calibrate(out/'run', out/'prepared')
     _say('4/4 evaluate')
     scores, rival = evaluate_run(out/'run', out/'prepared', out, log, simulated, verification)
+    from fetal_seg.card import save_card
+    save_card(out/'run', out/'prepared', scores)
     return closing(cases, scores, rival, log, out)
 
 def data_steps(raw, out, seed, n, shape)->tuple: # (cases, Verification)

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['POST', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'own_ellipse',
            'to_ellipse', 'roundest_component', 'check_post', 'postprocess', 'picture_facts', 'grid_part',
-           'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights', 'read_contract', 'load_model',
-           'load_torch', 'load_onnx', 'prepared_facts', 'unlike_rates', 'measure', 'predict_file', 'predict_files',
-           'result_names', 'known_spacing', 'export']
+           'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights', 'contract_path', 'read_contract',
+           'load_model', 'load_torch', 'load_onnx', 'prepared_facts', 'unlike_rates', 'measure', 'predict_file',
+           'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
 
-# %% ../nbs/05b_predict.ipynb #8f259587
+# %% ../nbs/05b_predict.ipynb #29b6ae94
+import os
 from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -17,7 +18,8 @@ from scipy import ndimage
 from .core import InputError, atomic_path, check_exists, digest, digest_file, pstream, read_json, write_json, write_text
 from .data import match_table, provenance
 from .images import INTENSITIES, dhash, read_img, read_picture
-from .preprocess import (AFFINE, MODES, case_path, circumference, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
+from .metrics import head_circumference
+from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
                                   picture_part, save_png, to_canvas, to_input, warp)
 
 # %% ../nbs/05b_predict.ipynb #eb3f04dc
@@ -122,7 +124,7 @@ def distance(
     d = np.asarray(facts) - familiar['mean']
     return float(np.sqrt(max(d @ np.asarray(familiar['precision']) @ d, 0))/familiar['limit'])
 
-# %% ../nbs/05b_predict.ipynb #5bac00c3
+# %% ../nbs/05b_predict.ipynb #8566bcc4
 SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else Path('../fetal_seg/assets/unet')
 
 class Predictor:
@@ -132,11 +134,11 @@ class Predictor:
         flips:bool=False, # Average with the logits of the mirrored picture?
         device:str='cpu', # Where torch runs the network
     ):
-        self.flips, self.members = flips, ()
+        self.flips, self.device, self.members = flips, device, ()
         if isinstance(weights, (list, tuple)): return self._ensemble([Predictor(w, flips, device) for w in weights])
         self.weights = find_weights(weights)
         onnx = self.weights.suffix == '.onnx'
-        self.contract = read_contract(self.weights.with_suffix('.json') if onnx else self.weights.parent/'predictor.json')
+        self.contract = read_contract(contract_path(self.weights))
         self.size, self.canvas, self.mode = tuple(self.contract['size']), tuple(self.contract['canvas']), self.contract['mode']
         self.threshold, self.temperature, self.intensity = (self.contract[k] for k in ('threshold', 'temperature', 'intensity'))
         self.post, self.familiar = check_post(self.contract.get('post', ('largest',))), self.contract.get('familiar')
@@ -218,6 +220,10 @@ def find_weights(
     given = check_exists(SHIPPED if given is None else given, 'run folder or weights file')
     return check_exists(given/'weights.safetensors' if given.is_dir() else given, 'weights file')
 
+def contract_path(weights:Path)->Path:
+    "Where the contract of a weights file is."
+    return weights.with_suffix('.json') if weights.suffix == '.onnx' else weights.parent/'predictor.json'
+
 def read_contract(
     path, # predictor.json
 )->dict: # size, canvas, mode, threshold, temperature, intensity, network; post and familiar where they are known
@@ -267,7 +273,9 @@ def load_onnx(
     "The network, run by onnxruntime; torch is not imported."
     try: import onnxruntime
     except ImportError as e: raise InputError(path, 'onnxruntime is missing', "pip install 'fetal_seg[onnx]'") from e
-    try: session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)   # as torch does; 0: one a core
+    try: session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     except Exception as e: raise InputError(path, f'this is no readable ONNX file ({str(e).splitlines()[0]})', 'write it anew: fetal_seg_export') from e
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x[:,None]})[0][:,0]
@@ -295,7 +303,7 @@ def unlike_rates(
     table = pd.DataFrame({k: [predictor.unlike(f(i)) for i in imgs] for k,f in DISTURBED.items()})
     return pd.DataFrame(dict(median=table.median(), warned=(table > 1).mean()))
 
-# %% ../nbs/05b_predict.ipynb #02c46d29
+# %% ../nbs/05b_predict.ipynb #2b11ecda
 COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'circumference_mm', 'spacing_mm', 'unlike', 'post', 'warnings', 'problem']
 
 def measure(
@@ -310,10 +318,9 @@ def measure(
     if not inside.any(): notes.append('no region was found')
     if components > 1: notes.append(f'{components} components above the threshold')
     if inside[[0,-1]].any() or inside[:,[0,-1]].any(): notes.append('the region touches the border')
-    try:
-        _, _, a, b, _ = fit_ellipse(edge_points(mask))
-        if np.isfinite(spacing): out['circumference_mm'] = float(circumference(a, b)*spacing)
-    except InputError: notes.append('no ellipse fits')
+    length = head_circumference(mask, 1.)   # pixels; 0 where no ellipse fits
+    if not length: notes.append('no ellipse fits')
+    elif np.isfinite(spacing): out['circumference_mm'] = float(length*spacing)
     return dict(out, warnings='; '.join(notes))
 
 def predict_file(
@@ -339,9 +346,9 @@ def predict_file(
     return dict(name=name, file=str(path), width=img.shape[1], height=img.shape[0], spacing_mm=spacing, unlike=unlike, post=' '.join(predictor.post), problem='', **row)
 
 @lru_cache(1)
-def _predictor(weights, flips, threshold, post):
-    "In a worker: the predictor, made once."
-    p = Predictor(list(weights) if isinstance(weights, tuple) else weights, flips)
+def _predictor(weights, digests, flips, device, threshold, post):
+    "In a worker: the predictor, made once; anew when the files have changed."
+    p = Predictor(list(weights) if isinstance(weights, tuple) else weights, flips, device)
     p.threshold, p.post = threshold, post
     return p
 
@@ -349,6 +356,7 @@ def _predict_job(job, make, out, spacing):
     path, name = job
     try: return predict_file(make(), path, out, name, spacing)
     except InputError as e: return dict(name=name, file=str(path), problem=str(e))
+    except OSError as e: return dict(name=name, file=str(path), problem=f'{e.filename or path}: {e.strerror or e}; check the path, its permissions and the space on the disk')
 
 def predict_files(
     predictor, # A `Predictor`
@@ -360,15 +368,30 @@ def predict_files(
     scheduler:str=None, # The address of a Dask cluster that does the work; its workers must see the same files
 )->pd.DataFrame: # As in predictions.csv
     "Predict pictures; a bad one is a row with its problem, and the others are finished."
-    paths = list(dict.fromkeys(map(Path, paths)))
-    make = lambda: predictor
+    paths = list({p.absolute(): p for p in map(Path, paths)}.values())
+    names, make = result_names(paths), lambda: predictor
+    check_free(out, names)
     if scheduler or workers > 1:
-        weights = tuple(str(w.absolute()) for w in predictor.weights) if predictor.members else str(predictor.weights.absolute())
-        make = partial(_predictor, weights, predictor.flips, predictor.threshold, tuple(predictor.post))
-    rows = list(pstream(partial(_predict_job, make=make, out=Path(out).absolute(), spacing=spacing), list(zip(paths, result_names(paths))), workers, desc, scheduler))
+        files = predictor.weights if predictor.members else [predictor.weights]
+        digests = tuple(digest_file(g) for f in files for g in (f, contract_path(f)))
+        weights = tuple(str(f.absolute()) for f in files) if predictor.members else str(files[0].absolute())
+        make = partial(_predictor, weights, digests, predictor.flips, predictor.device, predictor.threshold, tuple(predictor.post))
+    rows = list(pstream(partial(_predict_job, make=make, out=Path(out).absolute(), spacing=spacing), list(zip(paths, names)), workers, desc, scheduler))
     table = pd.DataFrame(rows, columns=COLUMNS)
     if (table.problem == '').any(): write_text(Path(out)/'predictions.csv', table.to_csv(index=False))
     return table
+
+def check_free(
+    out, # Folder for the results
+    names, # What they are called
+):
+    "Raise if a file of another would be overwritten: results that are there must stand in the folder's predictions.csv."
+    out = Path(out)
+    there = [f for n in names for k in ('heatmap', 'mask', 'overlay') if (f := out/f'{n}_{k}.png').exists()]
+    if not there: return
+    ours = set(pd.read_csv(out/'predictions.csv', dtype=str, keep_default_na=False).get('name', [])) if (out/'predictions.csv').exists() else set()
+    for f in there:
+        if f.stem.rsplit('_', 1)[0] not in ours: raise InputError(f, 'this file is there already, and fetal_seg_predict did not write it', 'choose another folder for the results (--out)')
 
 def result_names(
     paths, # Different pictures

@@ -40,7 +40,7 @@ def fill(
     out[box] = (labels != labels[0,0])[1:-1,1:-1]
     return out
 
-# %% ../nbs/01_preprocess.ipynb #e0dd1fef
+# %% ../nbs/01_preprocess.ipynb #8f00e02a
 def fit_ellipse(
     points, # (N, 2): row and column of points on an ellipse, N of at least 6
 )->tuple: # (row, column, semi-major axis, semi-minor axis, angle): pixels; radians from the column axis towards the row axis
@@ -52,11 +52,13 @@ def fit_ellipse(
         raise InputError('points', f'{len(p)} points, or all on one line', 'an ellipse needs at least 6 points around it')
     d = np.stack([x*x, x*y, y*y, x, y, np.ones_like(x)])
     s = np.einsum('in,jn->ij', d, d)   # no matrix product: the same to the last bit with any number of threads
-    t = -np.linalg.solve(s[3:,3:], s[3:,:3])
-    m = np.array([[0,0,0.5], [0,-1,0], [0.5,0,0]]) @ (s[:3,:3] + s[:3,3:]@t)
-    v = np.linalg.eig(m)[1].real
-    v = v[:, np.argmax(4*v[0]*v[2] - v[1]**2)]
-    row, col, a, b, angle = conic_to_ellipse(*v, *(t@v))
+    try:
+        t = -np.linalg.solve(s[3:,3:], s[3:,:3])
+        m = np.array([[0,0,0.5], [0,-1,0], [0.5,0,0]]) @ (s[:3,:3] + s[:3,3:]@t)
+        v = np.linalg.eig(m)[1].real
+        v = v[:, np.argmax(4*v[0]*v[2] - v[1]**2)]
+        row, col, a, b, angle = conic_to_ellipse(*v, *(t@v))
+    except np.linalg.LinAlgError: a = b = 0   # points on two lines, for example
     if not 0 < b <= a < np.inf: raise InputError('points', f'no ellipse fits {len(p)} points', 'an ellipse needs points around it')
     return row*size + mid[0], col*size + mid[1], a*size, b*size, angle
 

@@ -298,6 +298,11 @@ def get_recipe(
     recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
     for k in ('epochs', 'bs', 'width', 'depth', 'lr'):
         if not recipe[k] > 0: raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
+    low, high = recipe['scale']
+    if not 0 < low <= high: raise InputError('--scale', f'{low} {high}', 'give the smallest and the largest enlargement, both above 0, such as 0.6 1.65')
+    for k,ok in dict(small=0 <= recipe['small'] < 1, dropout=0 <= recipe['dropout'] < 1, ema=0 < recipe['ema'] < 1).items():
+        if not ok: raise InputError(f'--{k}', f'{recipe[k]} is no share', 'give a number from 0 to below 1')
+    if recipe['patience'] is not None and recipe['patience'] < 1: raise InputError('--patience', f'{recipe["patience"]} is not positive', 'give 1 epoch or more')
     if recipe['intensity'] not in INTENSITIES: raise InputError('--intensity', f'{recipe["intensity"]!r} is not known', f'choose one of {", ".join(INTENSITIES)}')
     if min(recipe['size']) < 2**recipe['depth']:
         raise InputError('--size', f'{recipe["size"]} is too small for {recipe["depth"]} steps down', f'each side needs at least {2**recipe["depth"]} pixels')
@@ -489,7 +494,7 @@ def _write_setup(run, learn, setup, prepared):
     f, now = run/'train.json', environment()
     before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]   # a run may go on elsewhere
     write_json(f, dict(setup=setup, environments=[*before, now], parameters=sum(p.numel() for p in learn.model.parameters()),
-                       cases=dict(train=len(learn.dls.train_ds), valid=len(learn.dls.valid_ds)), data=data_facts(prepared)))
+                       an_epoch=len(learn.dls.train_ds), data=data_facts(prepared)))
     if not (run/'predictor.json').exists(): write_json(run/'predictor.json', contract(learn.model, setup))
 
 def environment()->dict:

@@ -387,6 +387,8 @@ def test_two_runs():
     assert np.allclose(mixed.difference, there.difference) and np.allclose(mixed.low, there.low)
     assert compare(a, b.drop(columns='dice'), n=50).metric.tolist() == list(METRICS)[1:]
     with pytest.raises(InputError, match="metrics: the scores have no column 'dice'"): compare(a, b.drop(columns='dice'), 'dice')
+    with pytest.raises(InputError, match='b: 10 cases are in one table only, such as c50'): compare(a, b[:50])
+    assert compare(a, b[:50], 'dice', common=True, n=50).cases.tolist() == [50]
     with pytest.raises(InputError, match='b: 120 cases are in one table only, such as'): compare(a, b.assign(case='x'+b.case), common=True)
 
 def test_nothing_heavy_is_imported():
