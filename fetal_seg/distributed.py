@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['get_rank', 'get_world', 'unwrap', 'share', 'deal', 'SharedDL', 'SharedTrainer', 'distributed']
 
-# %% ../nbs/04a_distributed.ipynb #77118a3a
+# %% ../nbs/04a_distributed.ipynb #3aada643
 import os
 import torch
 from contextlib import contextmanager
-from fastai.distributed import DistributedDL, DistributedTrainer
 from .core import InputError
 
 # %% ../nbs/04a_distributed.ipynb #02d26153
@@ -34,7 +33,7 @@ def share(
     if bs % get_world(): raise InputError('--bs', f'a batch of {bs} cannot be shared by {get_world()} processes', f'give a multiple of {get_world()}')
     return bs//get_world()
 
-# %% ../nbs/04a_distributed.ipynb #4c2615fc
+# %% ../nbs/04a_distributed.ipynb #04cdcb54
 def deal(
     idxs:list, # The order of all cases
     bs:int, # Cases in a batch of one process
@@ -44,6 +43,9 @@ def deal(
     "One process's share of every batch; the incomplete last batch is dropped."
     whole = bs*world
     return [i for k in range(len(idxs)//whole) for i in idxs[k*whole + rank*bs : k*whole + (rank+1)*bs]]
+
+try: from fastai.distributed import DistributedDL, DistributedTrainer
+except (ImportError, NameError): DistributedDL = DistributedTrainer = object   # accelerate is not installed; `distributed` tells it
 
 class SharedDL(DistributedDL):
     "Each process's share of every batch, on any device."

@@ -46,6 +46,12 @@ def test_import_is_light(module, tmp_path):
     assert r.returncode == 0, r.stderr
     assert r.stdout.strip() == '', f'import {module} imports {r.stdout.strip()}'
 
+def test_training_needs_no_extra(tmp_path):
+    "fastai.distributed cannot be imported without accelerate; training on one process must be."
+    r = python("import sys; sys.modules.update(dict.fromkeys(['accelerate', 'tensorboard', 'wandb', 'voila', 'ipyevents', 'onnx', 'onnxruntime', 'monai', 'skimage', 'pydicom', 'distributed']));"
+               "import fetal_seg.train, fetal_seg.explore, fetal_seg.pipeline, fetal_seg.card, fetal_seg.verify, fetal_seg.download", cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+
 def test_version_is_said_once():
     import fetal_seg
     assert fetal_seg.__version__ == settings()['version']
