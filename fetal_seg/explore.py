@@ -77,7 +77,7 @@ def get_table(
     table = cases[['case','exam','split']].assign(area_truth=cases.area, disagreement=cases.disagreement)
     table['findings'] = 0 if findings is None else table.case.map(findings.case.value_counts()).fillna(0).astype(int)
     if scores is None or scores.empty: return table
-    new = scores.drop(columns=['exam','split','area_truth'], errors='ignore').drop_duplicates('case', keep='last')
+    new = scores.drop(columns=['exam','split','area_truth','disagreement','findings'], errors='ignore').drop_duplicates('case', keep='last')
     return table.merge(new, on='case', how='left')
 
 def sort_keys(
@@ -135,7 +135,10 @@ def read_notes(
     try: notes = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')
     except (ValueError, OSError) as e: raise InputError(path, f'this is no readable table of notes ({e})', 'name another file for the notes') from e
     if list(notes) != NOTES: raise InputError(path, f'its columns are {", ".join(map(str, notes))[:80]}, not {", ".join(NOTES)}', 'name another file for the notes')
-    return notes.map(unguard)
+    notes = notes.map(unguard)
+    for r in notes[~notes.flag.isin(FLAGS)].itertuples(): raise InputError(path, f'the flag of {r.case} is {r.flag!r}', f'choose among {", ".join(map(repr, FLAGS))}')
+    if notes.case.duplicated().any(): raise InputError(path, f'the case {notes.case[notes.case.duplicated()].iloc[0]} twice', 'keep one row a case')
+    return notes
 
 @contextmanager
 def waiting_lock(
@@ -461,6 +464,7 @@ class Explorer:
             self.look, self.mask, self.scores = None, None, {}
             ui.head.value, ui.found.value, ui.cards.value = '<div class="fs-case"><b>No case</b><span class="fs-muted">the filters let none through</span></div>', '', ''
             return
+        self._try(self._read_notes)
         with self._quietly():
             mine = self.notes[self.notes.case == name].to_dict('records')
             ui.flag.value, ui.note.value = (mine[0]['flag'], mine[0]['note']) if mine else ('', '')
@@ -471,10 +475,14 @@ class Explorer:
         self._say(f'noted {mine[0]["time"][:16].replace("T", " ")} UTC in {self.notes_path.name}' if mine else f'notes go to {self.notes_path.name}')
         self._try(self._open)
 
+    def _read_notes(self): self.notes = read_notes(self.notes_path)   # somebody else may have written some
+
     def _open(self):
         name = self.ui.list.value
-        self.look = None
+        self.look, self.mask, self.scores = None, None, {}   # where the case cannot be read, nothing of the one before stays
+        self.ui.cards.value, self.ui.image.layout.display = '', 'none'
         self.look = self.load(name)
+        self.ui.image.layout.display = ''
         self._predict()
         old = self.table.set_index('case').dice.get(name, np.nan) if 'dice' in self.table else np.nan
         if self.mask is not None and self.threshold == round(self.predictor.threshold, 2) and abs(old - self.scores['dice']) > 0.001:

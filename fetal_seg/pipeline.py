@@ -193,12 +193,14 @@ def _check_fold(
     path, made = fold/'split.csv', fold/'run'/'train.json'
     if path.exists() and path.read_text(encoding='utf-8', errors='replace') != split:
         raise InputError(path, 'this is not the split that these cases give with this k, seed and valid', f'choose another folder, or delete {fold.name}')
-    old = read_json(made).get('setup', {}) if made.exists() else setup
+    from fetal_seg.train import BEFORE
+    old = {**BEFORE, **read_json(made).get('setup', {})} if made.exists() else setup
     if wrong := [k for k in setup if old.get(k) != setup[k]]:
         raise InputError(fold/'run', f'it holds a run with {wrong[0]} {old.get(wrong[0])}, not {setup[wrong[0]]}', f'choose another folder, or delete {fold.name}')
 
 def run_fold(raw, out, i, split, how, scoring, training)->pd.DataFrame: # Its scores
     "Split the prepared folder, train, calibrate and test: one fold."
+    from fetal_seg.card import save_card
     from fetal_seg.eval import Predictor, calibrate, evaluate
     from fetal_seg.preprocess import prepare
     from fetal_seg.train import train
@@ -210,6 +212,7 @@ def run_fold(raw, out, i, split, how, scoring, training)->pd.DataFrame: # Its sc
     train(prepared, fold/'run', desc=f'fold {i}', **training)
     if 'fitted_on' not in read_json(fold/'run'/'predictor.json'): calibrate(fold/'run', prepared)
     scores = evaluate(Predictor(fold/'run', flips=scoring['flips']), prepared, post=scoring['post'], desc=f'fold {i}: evaluate')
+    save_card(fold/'run', prepared, scores)
     text = scores.assign(fold=i).to_csv(index=False, lineterminator='\n')
     write_json(fold/'fold.json', dict(scoring, data=_data(out), weights=digest_file(fold/'run'/'weights.safetensors'), scores=digest(text)))
     write_text(fold/'scores.csv', text)   # last: with it the fold is finished

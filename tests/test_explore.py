@@ -141,8 +141,22 @@ def test_a_picture_that_is_gone_is_told(job, tmp_path):
     (tmp_path/'prepared'/ex.rows[name].split/'images'/f'{name}.png').unlink()
     ex.case = name
     assert name in ex.message and ex.look is None
+    assert ex.mask is None and ex.scores == {} and ex.ui.cards.value == '' and ex.ui.image.layout.display == 'none'   # nothing of the case before
     ex.case = ex.listed.case.iloc[0]
     assert ex.look is not None and bytes(ex.ui.image.value[1:4]) == b'PNG'
+
+@pytest.mark.parametrize('rows,text', [('a,Wrong,,', "the flag of a is 'Wrong'"), ('a,wrong,,\na,right,,', 'the case a twice')])
+def test_notes_that_a_person_spoilt(tmp_path, rows, text):
+    (tmp_path/'notes.csv').write_text(f'case,flag,note,time\n{rows}\n')
+    with pytest.raises(InputError, match=text): read_notes(tmp_path/'notes.csv')
+
+def test_notes_of_somebody_else_are_seen(job, tmp_path):
+    ex = explore(Greys(), job/'prepared', notes=tmp_path/'n.csv')
+    a, b = ex.listed.case.iloc[:2]
+    ex.case = a
+    save_note(tmp_path/'n.csv', b, 'wrong', 'by another')
+    ex.case = b
+    assert (ex.ui.flag.value, ex.ui.note.value) == ('wrong', 'by another')
 
 def test_figures_never_overwrite(job, tmp_path):
     ex = explore(Greys(), job/'prepared', notes=tmp_path/'n.csv')
@@ -325,14 +339,17 @@ def test_layout_at_three_widths(page, app):
 def test_a_left_page_ends_its_kernel_and_ctrl_c_the_rest(app, page):
     psutil = pytest.importorskip('psutil')
     opened(page, app)
-    def kernels(): return [q for q in psutil.Process(app.process.pid).children(recursive=True) if any('ipykernel_launcher' in c for c in q.cmdline())]
+    def command(q):
+        try: return q.cmdline()
+        except psutil.Error: return []   # it has just ended
+    def kernels(): return [q for q in psutil.Process(app.process.pid).children(recursive=True) if any('ipykernel_launcher' in c for c in command(q))]
     mine = kernels()
     assert mine
     page.goto('about:blank')
     wait_until(lambda: len(kernels()) < len(mine))
     opened(page, app)
     rest = kernels()
-    folders = [Path(c).parent for q in rest for c in q.cmdline() if c.endswith('.json')]
+    folders = [Path(c).parent for q in rest for c in command(q) if c.endswith('.json')]
     assert rest and folders and all(f.exists() and f.stat().st_mode & 0o077 == 0 for f in folders)
     rc, out, err = end_app(app.process)
     assert (rc, 'The explorer has ended.' in out, 'Traceback' in err) == (0, True, False), err

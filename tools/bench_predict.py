@@ -48,13 +48,7 @@ def limit_threads(runtime, n):
     if runtime == 'torch':
         import torch
         return torch.set_num_threads(n)
-    import onnxruntime
-    whole = onnxruntime.InferenceSession
-    def session(path, **kw):
-        o = onnxruntime.SessionOptions()
-        o.intra_op_num_threads = n
-        return whole(path, sess_options=o, **kw)
-    onnxruntime.InferenceSession = session
+    os.environ['OMP_NUM_THREADS'] = str(n)   # `load_onnx` keeps to it
 
 def get_ours(runtime, weights, flips, folder):
     "From picture to heatmap, both arrays."
@@ -73,7 +67,9 @@ def get_theirs(runtime, folder, contiguous):
             with torch.inference_mode(): return net(torch.from_numpy(x).contiguous(memory_format=layout)).numpy()
     else:
         import onnxruntime
-        run = onnxruntime.InferenceSession(str(Path(folder)/'baseline.onnx'), providers=['CPUExecutionProvider']).run
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(os.environ['OMP_NUM_THREADS'])
+        run = onnxruntime.InferenceSession(str(Path(folder)/'baseline.onnx'), options, providers=['CPUExecutionProvider']).run
         logits = lambda x: run(None, {'picture': x})[0]
     top = (CANVAS[0] - SIZE[0])//2
     def predict(img):
