@@ -794,7 +794,9 @@ def serve(
         if browser: webbrowser.open(url)
     with app_template({VARIABLE: json.dumps(args)}):
         app = get_app(port, secrets.token_urlsafe(32), theme, started)
-        app.initialize([])
-        app.start()
+        try:
+            app.initialize([])
+            app.start()
+        except KeyboardInterrupt: pass   # Ctrl-C before Voila minds it
         type(app).clear_instance()
     say('\nThe explorer has ended.')
