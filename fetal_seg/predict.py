@@ -6,8 +6,8 @@
 __all__ = ['POST', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'own_ellipse',
            'to_ellipse', 'roundest_component', 'check_post', 'postprocess', 'picture_facts', 'grid_part',
            'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights', 'contract_path', 'read_contract',
-           'load_model', 'load_torch', 'load_onnx', 'prepared_facts', 'unlike_rates', 'measure', 'predict_file',
-           'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
+           'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'prepared_facts', 'unlike_rates', 'measure',
+           'predict_file', 'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #29b6ae94
 import os
@@ -22,8 +22,11 @@ from .metrics import head_circumference
 from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
                                   picture_part, save_png, to_canvas, to_input, warp)
 
-# %% ../nbs/05b_predict.ipynb #eb3f04dc
-def sigmoid(z): return (1/(1+np.exp(-np.clip(z, -60, 60)))).astype(np.float32)
+# %% ../nbs/05b_predict.ipynb #4bc20335
+def sigmoid(z):
+    z = np.clip(z, -60, 60).astype(np.float32)   # our own copy, so that the rest needs no more memory
+    np.exp(-z, out=z); z += 1
+    return np.reciprocal(z, out=z)
 
 # %% ../nbs/05b_predict.ipynb #6ac6cb73
 def largest_component(
@@ -124,7 +127,7 @@ def distance(
     d = np.asarray(facts) - familiar['mean']
     return float(np.sqrt(max(d @ np.asarray(familiar['precision']) @ d, 0))/familiar['limit'])
 
-# %% ../nbs/05b_predict.ipynb #8566bcc4
+# %% ../nbs/05b_predict.ipynb #818338a9
 SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else Path('../fetal_seg/assets/unet')
 
 class Predictor:
@@ -255,6 +258,17 @@ def load_model(
         raise InputError(path, f'its weights do not fit the network of predictor.json ({str(e).splitlines()[0]})', 'keep both files of a run together') from e
     return model.eval()
 
+def fold_norms(
+    model, # In evaluation mode
+):
+    "The same network with each batch normalisation folded into the convolution before it: one pass over the pixels fewer."
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    for parts in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
+        for i,(a,b) in enumerate(zip(parts[:-1], parts[1:])):
+            if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d): parts[i], parts[i+1] = fuse_conv_bn_eval(a, b), nn.Identity()
+    return model
+
 def load_torch(
     path, # A safetensors file
     config:dict, # Arguments of `UNet`
@@ -262,7 +276,7 @@ def load_torch(
 )->callable: # (B, h, w) float32 → (B, h, w) float32, logits
     "The network, run by torch."
     import torch
-    model = load_model(path, config).to(device, memory_format=torch.channels_last)
+    model = fold_norms(load_model(path, config)).to(device, memory_format=torch.channels_last)
     def forward(x):
         with torch.inference_mode(): return model(torch.from_numpy(x)[:,None].to(device).contiguous(memory_format=torch.channels_last))[:,0].cpu().numpy()
     return forward
