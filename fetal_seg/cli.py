@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #e96db7d9
+# %% ../nbs/09_cli.ipynb #ef91c545
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -288,7 +288,7 @@ def scores_text(summary, problems=None)->str:
     lines, num = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
     for m,s in summary.items():
         if not isinstance(s, dict) or 'mean' not in s: continue
-        lines.append(f'{m:<11} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, lowest {num(s["min"])}')
+        lines.append(f'{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')

@@ -205,7 +205,7 @@ def evaluate_folders(
                 + [dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths])
     return scores, pd.DataFrame(problems, columns=['case', 'reason'])
 
-# %% ../nbs/06_eval.ipynb #8aaf6878
+# %% ../nbs/06_eval.ipynb #5c0ec544
 USE = 'For academic use; not for clinical use.'
 NOTICE = (USE + '\n\n'
           'What the labels are: the dataset calls these pictures "malignant", but its annotations are the fetal-head outlines of HC18. '
@@ -256,8 +256,8 @@ def save_report(
     seen = '' if split == 'test' else f' The split {split} had a part in the training: these figures are better than those on new cases.'
     methods = {'network': scores, **({'fixed threshold, largest component': rival} if rival is not None else {})}
     table = pd.DataFrame([dict(method=m, figure=k, **v) for m,s in methods.items() for k,v in summarise(s).items() if isinstance(v, dict)])
-    table = table[['method', 'figure', 'mean', 'low', 'high', 'sd', 'median', 'q1', 'q3', 'min', 'max', 'cases']]
-    show = {c: '.3f' for c in ('mean', 'low', 'high', 'sd', 'median', 'q1', 'q3', 'min', 'max')}
+    table = table[[*(['method'] if rival is not None else []), 'figure', 'mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max', 'cases']]
+    show = {c: '.3f' for c in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')}
     pictures = html_text('Orange: the prediction. Blue: the annotation. The tint is the heatmap. A click opens a picture large.') + html_legend()
     for kind,rows in pick_cases(scores).items():
         pictures += f'<h3>{kind}</h3>' + html_gallery(case_figure(predictor, prepared, next(cases.loc[[s.case]].itertuples()), s) for s in rows.itertuples())
