@@ -6,13 +6,13 @@
 __all__ = ['LABELS', 'OTHER_LABELS', 'USE', 'LIMITS', 'HC18_LIMITS', 'training_facts', 'figures_table', 'model_card',
            'unlike_markdown', 'save_card', 'pack']
 
-# %% ../nbs/06a_card.ipynb #8ac3e891
+# %% ../nbs/06a_card.ipynb #3c2a9f82
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import InputError, atomic_path, read_json, write_json, write_text
 from .eval import summarise
 from .images import read_img
-from .predict import SHIPPED, Predictor, find_weights, read_contract, unlike_rates
+from .predict import Predictor, find_weights, read_contract, unlike_rates
 from .preprocess import case_path, read_cases
 
 # %% ../nbs/06a_card.ipynb #a9b8063c
@@ -112,7 +112,7 @@ def save_card(
     write_json(run/'predictor.json', {**p.contract, **new})
     return write_text(run/'card.md', model_card(run, scores, how, notes))
 
-# %% ../nbs/06a_card.ipynb #fb7d4cbe
+# %% ../nbs/06a_card.ipynb #a0e31a6f
 def pack(
     run, # A run folder
     out, # Folder for the smaller one
@@ -134,5 +134,7 @@ def pack(
     facts = dict(bytes=sum(p.stat().st_size for p in out.iterdir()))
     if prepared is None: return facts
     before, after = (float(evaluate(Predictor(r), prepared, 'valid').dice.mean()) for r in (run, out))
-    if abs(before-after) >= tolerance: raise InputError(out, f'half precision changes the mean Dice from {before:.4f} to {after:.4f}', 'keep the run as it is')
+    if abs(before-after) >= tolerance:
+        for n in ('weights.safetensors', 'predictor.json', 'card.md'): (out/n).unlink(missing_ok=True)
+        raise InputError(out, f'half precision changes the mean Dice from {before:.4f} to {after:.4f}', 'keep the run as it is')
     return dict(facts, dice_before=before, dice_after=after)

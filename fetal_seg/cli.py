@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #ef91c545
+# %% ../nbs/09_cli.ipynb #baaf9c94
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -176,9 +176,6 @@ def train(argv=None)->int:
     a = p.parse_args(argv)
     from fetal_seg.train import train
     from fetal_seg.distributed import get_rank
-    if a.init == 'shipped':
-        from fetal_seg.predict import SHIPPED
-        a.init = SHIPPED
     log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs, lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience, scale=a.scale, small=a.small, loggers=a.log)
     if get_rank(): return 0
     from fetal_seg.card import save_card
@@ -275,7 +272,7 @@ def _evaluate_run(a):
     import pandas as pd
     from fetal_seg.eval import evaluate, save_report, summarise
     from fetal_seg.predict import Predictor
-    predictor = Predictor(None if a.run == 'shipped' else a.run)
+    predictor = Predictor(a.run)
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate')
     if a.out:
         log = Path(a.run)/'log.csv'

@@ -127,7 +127,7 @@ def distance(
     d = np.asarray(facts) - familiar['mean']
     return float(np.sqrt(max(d @ np.asarray(familiar['precision']) @ d, 0))/familiar['limit'])
 
-# %% ../nbs/05b_predict.ipynb #818338a9
+# %% ../nbs/05b_predict.ipynb #7108113c
 SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else Path('../fetal_seg/assets/unet')
 
 class Predictor:
@@ -217,10 +217,10 @@ def canvas_facts(
     return picture_facts(x, grid_part(part, canvas.shape, inner))
 
 def find_weights(
-    given=None, # A run folder, the weights file in it, or an ONNX file; None: the weights that ship
+    given=None, # A run folder, the weights file in it, or an ONNX file; None or 'shipped': the weights that ship
 )->Path: # The file with the numbers
     "The weights file that is meant."
-    given = check_exists(SHIPPED if given is None else given, 'run folder or weights file')
+    given = check_exists(SHIPPED if given in (None, 'shipped') else given, 'run folder or weights file')
     return check_exists(given/'weights.safetensors' if given.is_dir() else given, 'weights file')
 
 def contract_path(weights:Path)->Path:

@@ -3,12 +3,11 @@
 Where there is no Voila, no Playwright or no Chromium these tests are skipped by name; with FETAL_SEG_BROWSER=1 they fail instead.
 """
 import csv, importlib.util, json, os, random, re, shutil, signal, socket, subprocess, sys, time, urllib.error, urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError
-from fetal_seg.explore import FINDINGS, Explorer, explore, guard, read_notes, read_scores, save_note, sort_keys, unguard
+from fetal_seg.explore import Explorer, explore, guard, read_notes, read_scores, save_note, sort_keys, unguard
 from fetal_seg.preprocess import invert, prepare, read_cases, warp
 
 here = Path(__file__).resolve().parent.parent

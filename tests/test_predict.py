@@ -1,6 +1,5 @@
 "Prediction: the shipped weights, several processes, odd pictures, mixed ensembles, no network."
 import os, subprocess, sys
-from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, read_json, write_json
 from fetal_seg.images import read_img

@@ -7,7 +7,7 @@ optimizer, the same number of threads, and the same memory format, for weights a
 BasicUNet comes twice: with batch norm and ReLU, as ours has them, and with its own defaults (instance norm, LeakyReLU). In each turn every network makes some
 steps, in an order that changes from turn to turn; each is then compared with ours of the same turn. The medians are printed, with the quartiles of the ratios.
 """
-import argparse, os, time, warnings
+import argparse, time, warnings
 warnings.filterwarnings('ignore')
 
 def get_args():
