@@ -6,8 +6,9 @@
 __all__ = ['POST', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'own_ellipse',
            'to_ellipse', 'roundest_component', 'check_post', 'postprocess', 'picture_facts', 'grid_part',
            'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights', 'contract_path', 'read_contract',
-           'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'prepared_facts', 'unlike_rates', 'measure',
-           'predict_file', 'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
+           'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'get_heatmap', 'get_logits', 'prepared_facts',
+           'unlike_rates', 'soft_dice_confidence', 'measure', 'predict_file', 'predict_files', 'check_free',
+           'result_names', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #29b6ae94
 import os
@@ -294,6 +295,23 @@ def load_onnx(
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x[:,None]})[0][:,0]
 
+# %% ../nbs/05b_predict.ipynb #c0f115d9
+def get_heatmap(
+    predictor, # A `Predictor`, or anything with `from_canvas`
+    prepared, # The prepared folder
+    row, # A row of its table
+)->np.ndarray: # (H, W) float32, the picture's original size
+    "The heatmap of a prepared case."
+    return predictor.from_canvas(read_img(case_path(prepared, row)), [getattr(row, k) for k in AFFINE], (int(row.height), int(row.width)))
+
+def get_logits(
+    predictor, # A `Predictor`
+    prepared, # The prepared folder
+    row, # A row of its table
+)->np.ndarray: # (H, W) float32, the picture's original size; before temperature and sigmoid
+    "The logits of a prepared case."
+    return predictor.logits(read_img(case_path(prepared, row)), [getattr(row, k) for k in AFFINE], (int(row.height), int(row.width)))
+
 # %% ../nbs/05b_predict.ipynb #197348e7
 def prepared_facts(
     prepared, # The prepared folder
@@ -317,18 +335,28 @@ def unlike_rates(
     table = pd.DataFrame({k: [predictor.unlike(f(i)) for i in imgs] for k,f in DISTURBED.items()})
     return pd.DataFrame(dict(median=table.median(), warned=(table > 1).mean()))
 
-# %% ../nbs/05b_predict.ipynb #2b11ecda
-COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'circumference_mm', 'spacing_mm', 'unlike', 'post', 'warnings', 'problem']
+# %% ../nbs/05b_predict.ipynb #8722efce
+def soft_dice_confidence(
+    heatmap, # (H, W) in [0, 1]
+    mask, # (H, W) of 0 and 1, from it
+)->float: # In [0, 1]; 1 where both are empty
+    "The Dice that a heatmap expects of its own mask."
+    inside = np.asarray(mask) > 0
+    whole = float(np.sum(heatmap, dtype=float)) + int(inside.sum())
+    return 2*float(np.sum(heatmap, where=inside, dtype=float))/whole if whole else 1.
+
+# %% ../nbs/05b_predict.ipynb #c9b64b03
+COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'sdc', 'circumference_mm', 'spacing_mm', 'unlike', 'post', 'warnings', 'problem']
 
 def measure(
     heatmap, # (H, W) in [0, 1]
     mask, # (H, W) of 0 and 1, from it
     spacing:float=float('nan'), # mm per pixel
     components:int=1, # Of the heatmap above the threshold
-)->dict: # area (share of the picture), confidence (mean of the heatmap in the region), circumference_mm, warnings
+)->dict: # area (share of the picture), confidence (mean of the heatmap in the region), sdc, circumference_mm, warnings
     "What a prediction says in numbers."
     inside, notes = mask > 0, []
-    out = dict(area=float(inside.mean()), confidence=float(heatmap[inside].mean()) if inside.any() else float('nan'), circumference_mm=float('nan'))
+    out = dict(area=float(inside.mean()), confidence=float(heatmap[inside].mean()) if inside.any() else float('nan'), sdc=soft_dice_confidence(heatmap, mask), circumference_mm=float('nan'))
     if not inside.any(): notes.append('no region was found')
     if components > 1: notes.append(f'{components} components above the threshold')
     if inside[[0,-1]].any() or inside[:,[0,-1]].any(): notes.append('the region touches the border')
