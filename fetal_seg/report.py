@@ -7,8 +7,8 @@ __all__ = ['OKABE_ITO', 'CONTOURS', 'ERRORS', 'LAYERS', 'LIGHT', 'DARK', 'STYLE'
            'check_unit', 'to_grey8', 'to_rgb8', 'check_two_valued', 'contour', 'colour_table', 'colourise',
            'check_same_shape', 'line_width', 'tint', 'draw_lines', 'overlay', 'error_map', 'window', 'draw_layers',
            'view', 'fit_grid', 'shorten', 'strip', 'plot_lines', 'curve', 'data_uri', 'img_bytes', 'img_uri', 'fig_uri',
-           'esc', 'cell_text', 'html_cell', 'html_table', 'html_figure', 'html_gallery', 'html_legend', 'html_cards',
-           'html_text', 'html_notice', 'style_sheet', 'csp', 'html_nav', 'html_page']
+           'esc', 'cell_text', 'html_cell', 'html_table', 'html_figure', 'html_gallery', 'html_details', 'html_legend',
+           'html_cards', 'html_text', 'html_notice', 'style_sheet', 'csp', 'html_nav', 'html_page']
 
 # %% ../nbs/report.ipynb #8cf1c8ea
 import base64, hashlib, html, io, re
@@ -356,7 +356,7 @@ def esc(
     "Text as HTML that says exactly this text."
     return html.escape(str(text).encode('utf-8', 'replace').decode('utf-8'), quote=True)
 
-# %% ../nbs/report.ipynb #a1dcb937
+# %% ../nbs/report.ipynb #3115343a
 def cell_text(
     v, # one value
     fmt=None, # a format spec such as '.3f', or a function value -> str
@@ -373,50 +373,64 @@ def html_cell(
     fmt, # as for `cell_text`
     numeric:bool, # right-aligned, sorted as a number
     head:bool, # the header of its row
+    opens:str|None=None, # the name of a figure that a click on it opens
 )->str:
     "One cell; `data-v` is what it is sorted by."
     tag = 'th scope="row"' if head else 'td'
     cls = ' class="num"' if numeric else ''
     if missing: return f'<{tag}{cls} data-v=""><span class="muted" title="no value">–</span></{tag[:2]}>'
     value = f' data-v="{esc(str(float(v)).replace("inf", "Infinity"))}"' if numeric else ''
-    return f'<{tag}{cls}{value}>{esc(cell_text(v, fmt))}</{tag[:2]}>'
+    text = esc(cell_text(v, fmt))
+    if opens is not None: text = f'<button type="button" class="open" aria-haspopup="dialog" data-open="{esc(opens)}">{text}</button>'
+    return f'<{tag}{cls}{value}>{text}</{tag[:2]}>'
 
 def html_table(
     df, # DataFrame; its index is not shown
     formats:dict|None=None, # column -> format spec such as '.3f', or a function value -> str
     sortable:bool=True, # a click on a header sorts
     caption:str|None=None, # above the table
+    opens:dict|None=None, # value of the first column -> the name of a figure (`html_figure`) that a click on it opens
 )->str:
     "A table, everything escaped."
-    formats, columns = formats or {}, list(df.columns)
+    formats, opens, columns = formats or {}, opens or {}, list(df.columns)
     unknown = [c for c in formats if c not in columns]
     if unknown: raise ValueError(f'formats: found {unknown}, need columns of the table: {columns}')
     numeric = [getattr(t, 'kind', 'O') in 'iuf' for t in df.dtypes]
     def head(c, n):
         label = f'<button type="button">{esc(c)}</button>' if sortable else esc(c)
         return f'<th scope="col"{" class=num" if n else ""}>{label}</th>'
-    rows = (''.join(html_cell(v, m, formats.get(c), n, j == 0) for j,(v,m,c,n) in enumerate(zip(vs, ms, columns, numeric)))
+    rows = (''.join(html_cell(v, m, formats.get(c), n, j == 0, opens.get(v) if j == 0 else None) for j,(v,m,c,n) in enumerate(zip(vs, ms, columns, numeric)))
             for vs,ms in zip(df.itertuples(index=False, name=None), df.isna().to_numpy()))
     title = f'<caption>{esc(caption)}</caption>' if caption else ''
     return (f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption or "table")}"><table{" class=sortable" if sortable else ""}>{title}'
             f'<thead><tr>{"".join(map(head, columns, numeric))}</tr></thead>\n<tbody>' + '\n'.join(f'<tr>{r}</tr>' for r in rows) + '</tbody></table></div>')
 
-# %% ../nbs/report.ipynb #34815bc7
+# %% ../nbs/report.ipynb #33186949
 def html_figure(
     uri:str, # from `img_uri` or `fig_uri`
     caption:str, # beneath the picture, and what a screen reader says
     alt:str|None=None, # what a screen reader says instead of the caption
+    name:str|None=None, # by which a table opens it; unique on the page
 )->str:
     "A picture with its caption; a click opens it large."
     if not str(uri).startswith('data:image/'): raise ValueError(f'uri: found {shorten(uri, 60)!r}, need a data:image/ URI; use img_uri or fig_uri')
-    return (f'<figure><button type="button" class="zoom" aria-haspopup="dialog"><img src="{esc(uri)}" alt="{esc(alt or caption)}"></button>'
+    key = f' id="{esc(name)}"' if name else ''
+    return (f'<figure><button type="button" class="zoom" aria-haspopup="dialog"{key}><img src="{esc(uri)}" alt="{esc(alt or caption)}"></button>'
             f'<figcaption>{esc(caption)}</figcaption></figure>')
 
 def html_gallery(
     figures, # pieces from `html_figure`
+    wide:bool=False, # two in a row at most
 )->str:
     "Figures side by side, as many as the page is wide."
-    return f'<div class="gallery">{"".join(figures)}</div>'
+    return f'<div class="gallery{" wide" if wide else ""}">{"".join(figures)}</div>'
+
+def html_details(
+    summary:str, # what is seen while it is closed
+    body:str, # a piece of HTML, as it is
+)->str:
+    "A part of the page that opens on a click."
+    return f'<details><summary>{esc(summary)}</summary>{body}</details>'
 
 def html_legend(
     colours:dict=CONTOURS, # label -> (r, g, b), such as `CONTOURS` or `ERRORS`
@@ -444,7 +458,7 @@ def html_notice(
     "A box for what must not be overlooked."
     return f'<div class="notice" role="note">{html_text(text)}</div>'
 
-# %% ../nbs/report.ipynb #06a87796
+# %% ../nbs/report.ipynb #4beb5744
 LIGHT = dict(page='#f6f7f9', panel='#ffffff', text='#1b2430', muted='#5a6675', line='#dde2e8', accent='#0b5c8f', stripe='#f3f6f9', notice='#fdf5e2', edge='#c98a00')
 DARK = dict(page='#12161b', panel='#1a2027', text='#e4e9ee', muted='#9aa7b4', line='#303944', accent='#7cc4f0', stripe='#202831', notice='#2b2517', edge='#e69f00')
 STYLE = '''
@@ -502,6 +516,11 @@ figcaption{color:var(--muted);font-size:.875rem;margin-top:.5rem;overflow-wrap:a
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.25rem;margin:0 0 1.5rem}
 .gallery figure{margin:0}
 .gallery img{width:100%}
+.gallery.wide{grid-template-columns:repeat(auto-fill,minmax(min(26rem,100%),1fr))}
+details{margin:0 0 1.5rem}
+summary{cursor:pointer;color:var(--accent);margin-bottom:1rem}
+.open{all:unset;cursor:pointer;color:var(--accent);text-decoration:underline}
+.open:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 .legend{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;list-style:none;padding:0;margin:0 0 1rem;font-size:.9rem}
 .swatch{border-radius:2px;vertical-align:middle;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 dialog{border:0;border-radius:12px;padding:1rem;max-width:96vw;max-height:96vh;background:var(--panel);color:var(--text);cursor:zoom-out}
@@ -512,9 +531,9 @@ dialog button{float:right;margin:.6rem 0 0 1rem;font:inherit;font-size:.9rem;col
 footer{color:var(--muted);font-size:.85rem;padding-bottom:3rem}
 @media (max-width:36rem){header{padding-top:1.75rem}header,main,footer{padding-left:1rem;padding-right:1rem}section{padding:1.1rem}h1{font-size:1.6rem}}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
-@media print{body{font-size:10.5pt;background:#fff}header,main,footer{max-width:none;padding:0}nav,dialog,thead button::after{display:none}
+@media print{body{font-size:10.5pt;background:#fff}header,main,footer{max-width:none;padding:0}nav,dialog,details,thead button::after{display:none}
 section{border:0;padding:0;margin:1.5rem 0}h2,h3,caption,.legend{break-after:avoid}figure,tr,.cards>div,.notice{break-inside:avoid}
-.scroll{max-height:none;overflow:visible;border:0}thead th,.sortable thead th{position:static;padding:.5rem .9rem}thead button{display:contents}thead{display:table-header-group;break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(8rem,1fr))}.gallery{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}
+.scroll{max-height:none;overflow:visible;border:0}thead th,.sortable thead th{position:static;padding:.5rem .9rem}thead button{display:contents}thead{display:table-header-group;break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(8rem,1fr))}.gallery,.gallery.wide{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}.gallery.wide{grid-template-columns:1fr 1fr}.open{color:inherit;text-decoration:none}
 .cards>div,tbody tr:nth-child(even){background:none}.cards>div,.notice{border:1px solid var(--line)}}
 '''
 
@@ -523,7 +542,7 @@ def style_sheet()->str: # CSS
     def colours(d): return ':root{' + ';'.join(f'--{k}:{v}' for k,v in d.items()) + '}'
     return f'{colours(LIGHT)}\n:root{{color-scheme:light dark}}\n@media screen and (prefers-color-scheme:dark){{{colours(DARK)}}}{STYLE}'
 
-# %% ../nbs/report.ipynb #4c7659f0
+# %% ../nbs/report.ipynb #a8f6632e
 SCRIPT = '''
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -547,6 +566,7 @@ for (const button of document.querySelectorAll(".zoom")) button.addEventListener
   box.replaceChildren(img, close, text);
   box.showModal();
 });
+for (const button of document.querySelectorAll(".open")) button.addEventListener("click", () => document.getElementById(button.dataset.open).click());
 box.addEventListener("click", () => box.close());
 '''
 
