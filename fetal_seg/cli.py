@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #baaf9c94
+# %% ../nbs/09_cli.ipynb #b4b17a96
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -251,34 +251,52 @@ def evaluate(argv=None)->int:
     p.add_argument('--split', default='test', help='with --run: train, valid or test')
     p.add_argument('--pred', metavar='DIR', help='masks: NAME_mask.png or NAME.png, at the size of the annotations')
     p.add_argument('--truth', metavar='DIR', help='annotations (outlines are filled) or masks: NAME_Annotation.png, NAME_mask.png or NAME.png, in any subfolder')
-    p.add_argument('--out', metavar='DIR', help='write scores.csv and summary.json there, and with --run report.html')
+    p.add_argument('--count-missing', action='store_true', help='with --pred: an annotation without a mask is a miss (Dice 0), not left out')
+    p.add_argument('--against', metavar='CSV', help='the scores.csv of another evaluation of the same cases: paired differences are added')
+    p.add_argument('--out', metavar='DIR', help='write report.html, scores.csv, summary.json and summary.md (for the page of a CI job) there')
     p.add_argument('--json', action='store_true', help='print the summary and the scores as JSON')
     a = p.parse_args(argv)
-    from fetal_seg.core import InputError, write_json, write_text
-    from fetal_seg.eval import evaluate_folders, summarise
+    from fetal_seg.core import InputError
+    from fetal_seg.eval import summary
+    from fetal_seg.metrics import read_scores
     if bool(a.run) != bool(a.prepared) or bool(a.pred) != bool(a.truth) or bool(a.run) == bool(a.pred):
         raise InputError('fetal_seg_eval', 'what is to be scored is not clear', 'give --run and --prepared, or --pred and --truth')
-    if a.run: scores, problems, summary = _evaluate_run(a)
-    else:
-        scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate')
-        summary = dict(summarise(scores), problems=problems.to_dict('records'))
-    if a.out:
-        write_text(Path(a.out)/'scores.csv', scores.to_csv(index=False))
-        write_json(Path(a.out)/'summary.json', summary)
-    show(dict(summary, scores=scores.to_dict('records')), scores_text(summary, problems), a.json)
+    if a.count_missing and a.run: raise InputError('--count-missing', 'with --run every case has a prediction', 'leave it out')
+    against = read_scores(a.against) if a.against else None
+    scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
+    judges = {k: page.get(k) for k in ('calibration', 'sweep')}
+    s = dict(summary(scores, **judges, against=against, **how), problems=problems.to_dict('records'))
+    if a.out: _write_evaluation(Path(a.out), scores, s, dict(page, against=against))
+    show(dict(s, scores=scores.to_dict('records')), scores_text(s, problems) + (f'\nreport: {Path(a.out)/"report.html"}' if a.out else ''), a.json)
     return 1 if len(problems) else 0
 
 def _evaluate_run(a):
+    "Scores, problems, how it was scored, and what the report needs."
     import pandas as pd
-    from fetal_seg.eval import evaluate, save_report, summarise
+    from fetal_seg.calibration import Calibration, Sweep
+    from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
-    predictor = Predictor(a.run)
-    scores = evaluate(predictor, a.prepared, a.split, desc='evaluate')
-    if a.out:
-        log = Path(a.run)/'log.csv'
-        save_report(Path(a.out)/'report.html', scores, predictor, a.prepared, log=pd.read_csv(log) if log.exists() else None)
+    predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
+    calibration, sweep = Calibration(predictor.temperature), Sweep(predictor.to_mask)
+    scores = evaluate(predictor, a.prepared, a.split, desc='evaluate', watch=(calibration, sweep))
     how = dict(run=str(predictor.weights), split=a.split, threshold=predictor.threshold, temperature=predictor.temperature, post=list(predictor.post))
-    return scores, pd.DataFrame(columns=['case', 'reason']), dict(summarise(scores), how_scored=how)
+    page = dict(predictor=predictor, prepared=a.prepared, log=pd.read_csv(log) if log.exists() else None, calibration=calibration, sweep=sweep)
+    return scores, pd.DataFrame(columns=['case', 'reason']), how, page
+
+def _evaluate_masks(a):
+    "The same for two folders."
+    from fetal_seg.eval import draw_folders, evaluate_folders
+    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate', missing=a.count_missing)
+    return scores, problems, dict(pred=a.pred, truth=a.truth, count_missing=a.count_missing), dict(draw=draw_folders(a.pred, a.truth), problems=problems)
+
+def _write_evaluation(out, scores, summary, page):
+    "The four files; the page last."
+    from fetal_seg.core import to_csv, write_json, write_text
+    from fetal_seg.eval import save_report, summary_markdown
+    write_text(out/'scores.csv', to_csv(scores))
+    write_json(out/'summary.json', summary)
+    write_text(out/'summary.md', summary_markdown(summary))
+    save_report(out/'report.html', scores, **page)
 
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
@@ -287,6 +305,12 @@ def scores_text(summary, problems=None)->str:
         if not isinstance(s, dict) or 'mean' not in s: continue
         lines.append(f'{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
+    for d in summary.get('against', ()):
+        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
+    if c := summary.get('calibration'):
+        t = {(r['pixels'], r['heatmap']): r for r in c['table']}
+        lines.append(f'expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
+    if r := summary.get('risk_coverage'): lines.append(f'of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'N_PHANTOMS', 'demo', 'data_steps', 'evaluate_run', 'closing', 'closing_table', 'fold_splits', 'crossval',
-           'run_fold', 'read_scores', 'read_fold', 'fold_table', 'worst_cases', 'get_ensemble', 'evaluate_ensemble']
+           'run_fold', 'read_fold', 'fold_table', 'worst_cases', 'get_ensemble', 'evaluate_ensemble']
 
-# %% ../nbs/08_pipeline.ipynb #82804a53
+# %% ../nbs/08_pipeline.ipynb #d02291ec
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
-from .core import InputError, check_exists, digest, digest_file, folder_lock, n_cores, progress, read_json, write_json, write_text
+from .core import InputError, check_exists, digest, digest_file, folder_lock, n_cores, progress, read_json, to_csv, write_json, write_text
 from .data import SPLITS, fold_cases, read_raw, split_cases
+from .metrics import read_scores
 
 # %% ../nbs/08_pipeline.ipynb #61e0dc93
 DEFAULTS = dict(simulated=dict(size=(96,144), epochs=30), real=dict(size=(176,256), epochs=30))
@@ -29,7 +30,7 @@ def _settle(out, args, name='demo.json'):
         raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args.get(k)}', 'choose another folder (--out), or delete this one')
     write_json(f, args)
 
-# %% ../nbs/08_pipeline.ipynb #5c30f45c
+# %% ../nbs/08_pipeline.ipynb #445e0b38
 def demo(
     raw=None, # The raw folder; None: simulated pictures are made in `out`
     out='demo', # Folder for all results
@@ -80,14 +81,16 @@ def data_steps(raw, out, seed, n, shape)->tuple: # (cases, Verification)
 
 def evaluate_run(run, prepared, out, log=None, simulated=False, verification=None)->tuple: # (scores, the fixed threshold's scores)
     "Score the test split with a run and with the best fixed threshold; write the table, the summary and the report."
-    from fetal_seg.eval import Predictor, best_threshold, evaluate, save_report, summarise
+    from fetal_seg.calibration import Calibration, Sweep
+    from fetal_seg.eval import Predictor, best_threshold, evaluate, save_report, summarise, summary
     predictor = Predictor(run)
-    scores = evaluate(predictor, prepared, desc='evaluate')
+    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask))
+    scores = evaluate(predictor, prepared, desc='evaluate', watch=judges.values())
     rival = evaluate(best_threshold(prepared)[0], prepared, desc='fixed threshold')
-    write_text(Path(out)/'scores.csv', scores.to_csv(index=False))
-    write_json(Path(out)/'summary.json', dict(network=summarise(scores), fixed_threshold=summarise(rival)))
+    write_text(Path(out)/'scores.csv', to_csv(scores))
+    write_json(Path(out)/'summary.json', dict(network=summary(scores, **judges), fixed_threshold=summarise(rival)))
     about = [('Data', _data_section(verification))] if verification is not None else []
-    save_report(Path(out)/'report.html', scores, predictor, prepared, log=log, rival=rival, simulated=simulated, verification=about)
+    save_report(Path(out)/'report.html', scores, predictor, prepared, log=log, rival=rival, simulated=simulated, verification=about, **judges)
     return scores, rival
 
 def _data_section(verification)->str:
@@ -168,7 +171,7 @@ def crossval(
             if i not in done: done[i] = run_fold(raw, out, i, splits[i], how, scoring, dict(changes, preset=preset, seed=seed, device=device))
         return _sum_up(out, done, k)
 
-# %% ../nbs/08_pipeline.ipynb #723a5cd5
+# %% ../nbs/08_pipeline.ipynb #115ffa24
 def _get_cases(raw, prepared, exams, layout, workers):
     "The cases with their exams: out of the prepared folder, if it is whole."
     from fetal_seg.preprocess import read_cases
@@ -213,18 +216,10 @@ def run_fold(raw, out, i, split, how, scoring, training)->pd.DataFrame: # Its sc
     if 'fitted_on' not in read_json(fold/'run'/'predictor.json'): calibrate(fold/'run', prepared)
     scores = evaluate(Predictor(fold/'run', flips=scoring['flips']), prepared, post=scoring['post'], desc=f'fold {i}: evaluate')
     save_card(fold/'run', prepared, scores)
-    text = scores.assign(fold=i).to_csv(index=False, lineterminator='\n')
+    text = to_csv(scores.assign(fold=i))
     write_json(fold/'fold.json', dict(scoring, data=_data(out), weights=digest_file(fold/'run'/'weights.safetensors'), scores=digest(text)))
     write_text(fold/'scores.csv', text)   # last: with it the fold is finished
     return read_scores(fold/'scores.csv')
-
-def read_scores(
-    path, # scores.csv
-)->pd.DataFrame:
-    "A table of scores; each number comes back to its last bit."
-    names = ('case', 'exam', 'split')
-    columns = pd.read_csv(check_exists(path, 'table of scores'), nrows=0).columns
-    return pd.read_csv(path, dtype=dict.fromkeys(names, str), float_precision='round_trip', keep_default_na=False, na_values={c: [''] for c in columns if c not in names})
 
 def read_fold(
     out, # The folder of the cross-validation
@@ -252,7 +247,7 @@ def _sum_up(out, done, k):
         if list(d.columns) != list(done[newest].columns):
             raise InputError(out/f'fold-{i}'/'scores.csv', f'it has other columns than that of fold {newest}: another version of the library wrote it', 'delete this file: the fold is then scored anew, with its run as it is')
     scores = pd.concat([done[i] for i in sorted(done)], ignore_index=True)
-    write_text(out/'scores.csv', scores.to_csv(index=False, lineterminator='\n'))
+    write_text(out/'scores.csv', to_csv(scores))
     write_json(out/'summary.json', dict(summarise(scores), folds=k, folds_finished=sorted(done)))
     return fold_table(out, scores)
 

@@ -10,13 +10,13 @@ __all__ = ['POST', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'COLUMNS', 'STEPS', 'sigm
            'unlike_rates', 'soft_dice_confidence', 'measure', 'predict_file', 'predict_files', 'check_free',
            'result_names', 'known_spacing', 'export']
 
-# %% ../nbs/05b_predict.ipynb #29b6ae94
+# %% ../nbs/05b_predict.ipynb #8656e713
 import os
 from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
-from .core import InputError, atomic_path, check_exists, digest, digest_file, pstream, read_json, write_json, write_text
+from .core import InputError, atomic_path, check_exists, digest, digest_file, pstream, read_json, to_csv, unguard, write_json, write_text
 from .data import match_table, provenance
 from .images import INTENSITIES, dhash, read_img, read_picture
 from .metrics import head_circumference
@@ -345,7 +345,7 @@ def soft_dice_confidence(
     whole = float(np.sum(heatmap, dtype=float)) + int(inside.sum())
     return 2*float(np.sum(heatmap, where=inside, dtype=float))/whole if whole else 1.
 
-# %% ../nbs/05b_predict.ipynb #c9b64b03
+# %% ../nbs/05b_predict.ipynb #17e98d16
 COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'sdc', 'circumference_mm', 'spacing_mm', 'unlike', 'post', 'warnings', 'problem']
 
 def measure(
@@ -420,7 +420,7 @@ def predict_files(
         make = partial(_predictor, weights, digests, predictor.flips, predictor.device, predictor.threshold, tuple(predictor.post))
     rows = list(pstream(partial(_predict_job, make=make, out=Path(out).absolute(), spacing=spacing), list(zip(paths, names)), workers, desc, scheduler))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    if (table.problem == '').any(): write_text(Path(out)/'predictions.csv', table.to_csv(index=False))
+    if (table.problem == '').any(): write_text(Path(out)/'predictions.csv', to_csv(table))
     return table
 
 def check_free(
@@ -431,7 +431,7 @@ def check_free(
     out = Path(out)
     there = [f for n in names for k in ('heatmap', 'mask', 'overlay') if (f := out/f'{n}_{k}.png').exists()]
     if not there: return
-    ours = set(pd.read_csv(out/'predictions.csv', dtype=str, keep_default_na=False).get('name', [])) if (out/'predictions.csv').exists() else set()
+    ours = set(map(unguard, pd.read_csv(out/'predictions.csv', dtype=str, keep_default_na=False).get('name', []))) if (out/'predictions.csv').exists() else set()
     for f in there:
         if f.stem.rsplit('_', 1)[0] not in ours: raise InputError(f, 'this file is there already, and fetal_seg_predict did not write it', 'choose another folder for the results (--out)')
 

@@ -306,7 +306,7 @@ def curve(
     if metrics: plot_lines(axs[1], log, metrics, 'metrics')
     return fig
 
-# %% ../nbs/report.ipynb #f0af856d
+# %% ../nbs/report.ipynb #c32ac008
 def data_uri(
     data:bytes,
     mime:str, # 'image/png', 'image/webp', 'image/svg+xml'
@@ -347,7 +347,9 @@ def fig_uri(
     out = io.BytesIO()
     with rc_context({'svg.hashsalt': 'fetal_seg'}):
         fig.savefig(out, format=fmt, dpi=dpi, metadata={'Date': None} if fmt == 'svg' else {'Software': None})
-    return data_uri(out.getvalue(), 'image/svg+xml' if fmt == 'svg' else 'image/png')
+    if fmt == 'png': return data_uri(out.getvalue(), 'image/png')
+    svg = re.sub(r'<metadata>.*?</metadata>', '', out.getvalue().decode(), flags=re.S)
+    return data_uri(re.sub(r'>\s+<', '><', svg).replace('\n', ' ').encode(), 'image/svg+xml')   # a quarter smaller, the same picture
 
 # %% ../nbs/report.ipynb #97344ae3
 def esc(
@@ -458,7 +460,7 @@ def html_notice(
     "A box for what must not be overlooked."
     return f'<div class="notice" role="note">{html_text(text)}</div>'
 
-# %% ../nbs/report.ipynb #4beb5744
+# %% ../nbs/report.ipynb #88cf395d
 LIGHT = dict(page='#f6f7f9', panel='#ffffff', text='#1b2430', muted='#5a6675', line='#dde2e8', accent='#0b5c8f', stripe='#f3f6f9', notice='#fdf5e2', edge='#c98a00')
 DARK = dict(page='#12161b', panel='#1a2027', text='#e4e9ee', muted='#9aa7b4', line='#303944', accent='#7cc4f0', stripe='#202831', notice='#2b2517', edge='#e69f00')
 STYLE = '''
@@ -484,13 +486,14 @@ nav a:hover{text-decoration:underline}
 section{background:var(--panel);border:1px solid var(--line);border-radius:12px;padding:1.75rem;margin:1.75rem 0;scroll-margin-top:1rem}
 section>:last-child{margin-bottom:0}
 section .notice{margin:0 0 1.25rem}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:1rem;margin:0 0 1.5rem}
-.cards>div{background:var(--stripe);border-radius:8px;padding:1rem 1.15rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.85rem;margin:0 0 1.5rem}
+.cards>div{background:var(--stripe);border-radius:8px;padding:.9rem 1rem}
 .cards dt{color:var(--muted);font-size:.875rem}
 .cards dd{margin:0}
-.cards .value{font-size:1.75rem;line-height:1.3;font-weight:620;font-variant-numeric:tabular-nums}
+.cards .value{font-size:1.6rem;line-height:1.3;font-weight:620;font-variant-numeric:tabular-nums}
 .cards .note{color:var(--muted);font-size:.85rem}
 .scroll{overflow:auto;max-height:34rem;margin:0 0 1.5rem;border:1px solid var(--line);border-radius:8px}
+.scroll:not(:has(.sortable)){max-height:none}
 table{border-collapse:separate;border-spacing:0;width:100%;font-size:.925rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);padding:.7rem .9rem;font-size:.9rem}
 th,td{padding:.5rem .9rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word}
@@ -500,6 +503,7 @@ tbody th{font-weight:500;min-width:9rem;overflow-wrap:anywhere}
 thead th{position:sticky;top:0;background:var(--panel);font-weight:620;white-space:nowrap;z-index:1}
 th.num,td.num{text-align:right;white-space:nowrap}
 .sortable thead th{padding:0}
+.sortable td:not(.num){min-width:6.5rem}
 thead button{all:unset;display:block;box-sizing:border-box;width:100%;padding:.5rem .9rem;cursor:pointer}
 thead button:hover{color:var(--accent)}
 thead button::after{content:"\\2195";margin-left:.4em;color:var(--muted);font-weight:400;font-size:.85em}
@@ -525,7 +529,7 @@ summary{cursor:pointer;color:var(--accent);margin-bottom:1rem}
 .swatch{border-radius:2px;vertical-align:middle;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 dialog{border:0;border-radius:12px;padding:1rem;max-width:96vw;max-height:96vh;background:var(--panel);color:var(--text);cursor:zoom-out}
 dialog::backdrop{background:rgb(0 0 0/.75)}
-dialog img{display:block;width:min(92vw,1200px);max-height:82vh;object-fit:contain}
+dialog img[src]{display:block;max-width:none;width:min(92vw,1200px);max-height:82vh;object-fit:contain}
 dialog p{margin:.75rem 0 0;color:var(--muted);font-size:.9rem}
 dialog button{float:right;margin:.6rem 0 0 1rem;font:inherit;font-size:.9rem;color:var(--accent);background:none;border:1px solid var(--line);border-radius:6px;padding:.25rem .9rem;cursor:pointer}
 footer{color:var(--muted);font-size:.85rem;padding-bottom:3rem}
@@ -533,7 +537,7 @@ footer{color:var(--muted);font-size:.85rem;padding-bottom:3rem}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 @media print{body{font-size:10.5pt;background:#fff}header,main,footer{max-width:none;padding:0}nav,dialog,details,thead button::after{display:none}
 section{border:0;padding:0;margin:1.5rem 0}h2,h3,caption,.legend{break-after:avoid}figure,tr,.cards>div,.notice{break-inside:avoid}
-.scroll{max-height:none;overflow:visible;border:0}thead th,.sortable thead th{position:static;padding:.5rem .9rem}thead button{display:contents}thead{display:table-header-group;break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(8rem,1fr))}.gallery,.gallery.wide{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}.gallery.wide{grid-template-columns:1fr 1fr}.open{color:inherit;text-decoration:none}
+.scroll{max-height:none;overflow:visible;border:0}thead th,.sortable thead th{position:static;padding:.5rem .9rem}thead button{display:contents}thead{display:table-header-group;break-inside:avoid}.cards{grid-template-columns:repeat(auto-fit,minmax(8rem,1fr))}.gallery,.gallery.wide{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}.gallery.wide{grid-template-columns:1fr 1fr}table{font-size:7.5pt}.sortable{font-size:5pt}:is(th,td,caption),.sortable thead th{padding:.15rem .3rem!important;min-width:0!important}.sortable :is(th,td){padding:.1rem .15rem!important}tbody th{overflow-wrap:normal}.cards .value{font-size:1.25rem}.open{color:inherit;text-decoration:none}
 .cards>div,tbody tr:nth-child(even){background:none}.cards>div,.notice{border:1px solid var(--line)}}
 '''
 

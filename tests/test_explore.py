@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError
-from fetal_seg.explore import Explorer, explore, guard, read_notes, read_scores, save_note, sort_keys, unguard
+from fetal_seg.explore import Explorer, explore, guard, keep_scores, kept_path, read_kept, read_notes, read_scores, save_note, scores_key, sort_keys, unguard
 from fetal_seg.preprocess import invert, prepare, read_cases, warp
 
 here = Path(__file__).resolve().parent.parent
@@ -124,6 +124,61 @@ def test_list_follows_filters_and_metrics(job, tmp_path):
     assert ex.case == ex.listed.case.iloc[0]
     ex.step(); assert ex.case == ex.listed.case.iloc[1]
     ex.step(1000); assert ex.case == ex.listed.case.iloc[-1]
+
+def test_columns_of_any_name(job, tmp_path):
+    names = ['hd 95 %', 'class', '_private', '2nd', 'count', 'index', 'ü', 'a,b', '=1+1', 'note', 'weights']   # itertuples renames some of them
+    cases = read_cases(job/'prepared')
+    table = pd.DataFrame({c: np.random.default_rng(i).random(len(cases)) for i,c in enumerate(names)}).assign(case=cases.case, dice=0.5, method='ellipse')
+    table.to_csv(tmp_path/'scores.csv', index=False)
+    ex = explore(None, job/'prepared', notes=tmp_path/'n.csv', scores=tmp_path/'scores.csv')
+    assert ex.table.method.eq('ellipse').all() and 'method' not in sort_keys(ex.table)
+    for by in names:
+        ex.by = by
+        assert ex.listed[by].is_monotonic_increasing
+        assert [t.split()[-1] for t,_ in ex.ui.list.options] == [f'{v:.3f}' for v in table.set_index('case')[by].sort_values()]
+
+def test_expected_dice(job, tmp_path):
+    from fetal_seg.predict import soft_dice_confidence
+    g = Greys()
+    ex = explore(g, job/'prepared', notes=tmp_path/'n.csv', split='')
+    for t in (0.2, 0.4, 0.7):
+        ex.threshold = t
+        assert ex.scores['sdc'] == soft_dice_confidence(ex.look.heat, ex.look.heat > t)
+        assert f'>{ex.scores["sdc"]:.3f}<' in ex.ui.cards.value
+    ex.score_listed()
+    ex.by = 'sdc'
+    assert ex.listed.sdc.is_monotonic_increasing and ex.listed.sdc.notna().all()
+    ex.threshold = g.threshold
+    assert ex.scores['sdc'] == ex.listed.sdc[list(ex.listed.case).index(ex.case)]
+
+def test_scores_come_back(trained, tmp_path):
+    from fetal_seg.predict import Predictor
+    def opened(**kw): return explore(p, trained/'prepared', notes=tmp_path/'n.csv', scores=kw.pop('scores', pd.DataFrame()), split='', **kw)
+    p = Predictor(trained/'run')
+    ex = opened()
+    assert 'dice' not in ex.table and not kept_path(ex.notes_path).exists()
+    ex.split = 'test'; ex.score_listed()
+    n = len(ex.listed)
+    again = opened()
+    assert again.by == 'dice' and len(again._unscored()) == len(again.cases) - n > 0
+    pd.testing.assert_frame_equal(ex.table, again.table, check_dtype=False, check_exact=True)
+    again.split = 'valid'; again.score_listed()
+    assert set(read_kept(kept_path(tmp_path/'n.csv')).case) == set(ex.cases.case[ex.cases.split != 'train'])
+    given = pd.DataFrame(dict(case=ex.listed.case[:1], dice=0.125))
+    assert opened(scores=given).table.set_index('case').dice[given.case[0]] == 0.125      # what was given counts
+    key = scores_key(p, trained/'prepared')
+    p.threshold = 0.9                                                                     # another prediction: other scores
+    assert scores_key(p, trained/'prepared') != key and 'dice' not in opened().table
+    assert len({scores_key(q, trained/'prepared') for q in (Predictor(trained/'run'), Predictor(trained/'run', flips=True), Predictor([trained/'run']*2), Predictor())}) == 4
+    kept_path(tmp_path/'n.csv').write_text('case,dice\na,1\n')
+    with pytest.raises(InputError, match='these scores are not of the explorer'): opened()
+
+def test_scores_that_cannot_be_kept_are_told(trained, tmp_path):
+    ex = explore(trained, notes=tmp_path/'n.csv', scores=pd.DataFrame())
+    kept_path(tmp_path/'n.csv').write_text('something else\n')
+    ex.ui.score.click()
+    assert 'n-scores.csv' in ex.message and 'fs-warn' in ex.ui.said.value and ex.listed.dice.notna().all()
+    assert kept_path(tmp_path/'n.csv').read_text() == 'something else\n'
 
 def test_scores_of_other_weights_are_told(job, tmp_path):
     cases = read_cases(job/'prepared')
@@ -268,7 +323,7 @@ def slider(page, name): return page.locator('.widget-slider', has=page.get_by_te
 
 def test_explorer_in_a_browser(page, app):
     from fetal_seg.eval import evaluate, score
-    from fetal_seg.predict import Predictor
+    from fetal_seg.predict import Predictor, soft_dice_confidence
     from fetal_seg.explore import load_look
     opened(page, app)
     page.get_by_role('button', name=re.compile(r'Score \d+ cases')).click()
@@ -290,6 +345,7 @@ def test_explorer_in_a_browser(page, app):
     moved = score(predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2)), look.truth)['dice']
     assert f'{moved:.3f}' != f'{truth.dice.iloc[0]:.3f}'
     wait_until(lambda: dice.text_content() == f'{moved:.3f}')
+    wait_until(lambda: page.locator('.fs-sdc').text_content() == f'{soft_dice_confidence(look.heat, predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2))):.3f}')
     wait_until(lambda: page.locator('.fs-frame img').get_attribute('src') != before)
 
     # zoom around the pointer, layers, a figure
@@ -306,8 +362,9 @@ def test_explorer_in_a_browser(page, app):
     wait_until(lambda: app.notes.exists() and read_notes(app.notes)[['case','flag','note']].values.tolist() == [[name, 'wrong', EVIL]])
     page.reload()
     page.wait_for_selector('.fs-frame img[src]')
-    assert f'✗ {name}' in [t.strip() for t in listed(page)]
-    page.locator('.fs-list select').select_option(index=next(i for i,t in enumerate(listed(page)) if t.split()[-1] == name))
+    assert [t.split()[:2] for t in listed(page)][0] == ['✗', name]                       # the scores are there again too: sorted by Dice
+    assert [t.split()[-1] for t in listed(page)] == [f'{d:.3f}' for d in truth.dice]
+    page.locator('.fs-list select').select_option(index=next(i for i,t in enumerate(listed(page)) if name in t.split()))
     wait_until(lambda: page.locator('.fs-explore textarea').input_value() == EVIL)
     assert 'mod-active' in page.locator('.widget-toggle-buttons button', has_text='wrong').get_attribute('class')
 
@@ -356,11 +413,13 @@ def test_a_left_page_ends_its_kernel_and_ctrl_c_the_rest(app, page):
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_report_in_a_browser(chromium, trained, tmp_path, scheme):
+    from fetal_seg.calibration import Calibration, Sweep
     from fetal_seg.eval import evaluate, save_report
     from fetal_seg.predict import Predictor
     predictor = Predictor(trained/'run')
-    scores = evaluate(predictor, trained/'prepared')
-    report = save_report(tmp_path/'report.html', scores, predictor, trained/'prepared')
+    judges = dict(calibration=Calibration(2.), sweep=Sweep(predictor.to_mask))
+    scores = evaluate(predictor, trained/'prepared', watch=judges.values())
+    report = save_report(tmp_path/'report.html', scores, predictor, trained/'prepared', against=evaluate(predictor, trained/'prepared', post=()), **judges)
     context = chromium(color_scheme=scheme)
     page, asked, errors = context.pages[0], [], []
     page.on('request', lambda r: asked.append(r.url))
@@ -389,5 +448,20 @@ def test_report_in_a_browser(chromium, trained, tmp_path, scheme):
     assert page.locator('dialog[open] p').inner_text() == page.locator('.gallery figcaption').first.inner_text()
     page.keyboard.press('Escape')
     assert page.locator('dialog[open]').count() == 0
+
+    # so does a click on its name in the table: the best case stands first, as the table is sorted now
+    best = scores.sort_values('dice').case.iloc[-1] if scores.dice.nunique() == len(scores) else table.locator('tbody th .open').first.inner_text()
+    table.locator('tbody th .open').first.click()
+    assert page.locator('dialog[open] p').inner_text().startswith(f'{best}: Dice {scores.set_index("case").dice[best]:.3f}')
+    page.get_by_role('button', name='Close').click()
+    assert page.locator('dialog[open]').count() == 0
+    assert table.locator('tbody th .open').count() == len(scores)
+    for text in ('Beside the other run', 'By group', 'How far the heatmap can be believed'): assert page.get_by_role('heading', name=text).is_visible()
+    for width in (1240, 700, 390):
+        page.set_viewport_size(dict(width=width, height=900))
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+    page.emulate_media(media='print')
+    page.set_viewport_size(dict(width=720, height=1000))                                 # A4 with its margins: nothing is cut off
+    assert page.evaluate('document.documentElement.scrollWidth') <= 720
     assert [u for u in asked if not u.startswith(('data:', 'file:'))] == [] and errors == []
     context.close()
