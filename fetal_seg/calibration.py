@@ -51,7 +51,7 @@ def grid_logits(
         out.append((predictor.network(x[None])[0], warp_mask(read_mask(case_path(prepared, r, 'masks')), inner, predictor.size)))
     return tuple(map(np.stack, zip(*out)))
 
-# %% ../nbs/05c_calibrate.ipynb #105559ce
+# %% ../nbs/05c_calibrate.ipynb #bc7f0cd3
 LEVELS = tuple(np.arange(0.1, 0.91, 0.05).round(2))
 
 class Sweep:
@@ -79,17 +79,17 @@ class Sweep:
         d, half = np.array(self.dices), int(np.argmin(np.abs(np.array(self.levels) - 0.5)))
         k = int(np.argmax(d.mean(0)))
         gain = d[:,k] - d[:,half]
-        if not gain.mean() > max(0.0005, 2*gain.std()/len(gain)**0.5): k = half
+        if len(gain) < 2 or not gain.mean() > max(0.0005, 2*gain.std(ddof=1)/len(gain)**0.5): k = half
         return self.levels[k], float(d[:,k].mean()), float(d[:,half].mean())
 
-# %% ../nbs/05c_calibrate.ipynb #b76bdba0
+# %% ../nbs/05c_calibrate.ipynb #48870ef6
 def calibrate(
     run, # A run folder
     prepared, # The prepared folder
     split:str='valid', # What to fit on: neither trained on nor tested on
     levels=LEVELS, # Thresholds to try
     post=None, # Steps after the threshold, out of `predict.POST`, to be written too; None: as they are
-)->dict: # What was written into predictor.json
+)->dict: # temperature, threshold and fitted_on, as they were written into predictor.json
     "Fit temperature and threshold of a run, and what its training pictures look like; write them into its predictor.json."
     table, predictor = read_cases(prepared), Predictor(run)
     cases, trained = table[table.split == split], table[table.split == 'train']
@@ -137,7 +137,7 @@ def boundary_band(
     m = (np.asarray(mask) > 0).astype(np.uint8)
     return ndimage.maximum_filter(m, 2*width+1) != ndimage.minimum_filter(m, 2*width+1)
 
-# %% ../nbs/05c_calibrate.ipynb #02ff1a94
+# %% ../nbs/05c_calibrate.ipynb #220e796f
 PIXELS, WHEN = ('all', 'boundary'), ('before', 'after')
 
 class Calibration:
@@ -158,6 +158,7 @@ class Calibration:
     ):
         "Count one case."
         z, y, band = np.asarray(logits, np.float32), np.asarray(truth) > 0, boundary_band(truth, self.width)
+        if not np.isfinite(z).all(): raise InputError('logits', f'the network gives NaN or infinity on a picture of the exam {exam}', 'the weights are damaged: train anew, or take other ones')
         bins, losses = self.sums.setdefault(exam, (np.zeros((2, 2, self.bins, 3)), np.zeros((2, 2, 2))))
         for j,T in enumerate((1., self.temperature)):
             p, loss = sigmoid(z/T), np.logaddexp(0, np.where(y, -z, z)/T)
@@ -192,6 +193,8 @@ class Calibration:
     )->tuple: # (change of the ECE, after minus before; low, high: 95 % interval over exams, NaN for fewer than two)
         "By how much the temperature changes the expected calibration error."
         each = np.stack([s[0][PIXELS.index(pixels)] for s in self.sums.values()])   # (exams, 2, bins, 3)
+        each = each[each[...,0].sum((1,2)) > 0]   # an exam without a boundary has nothing to say of it
+        if not len(each): return (float('nan'),)*3
         def change(sums):
             e = np.abs(sums[...,1] - sums[...,2]).sum(-1)/sums[...,0].sum(-1)
             return e[...,1] - e[...,0]
@@ -231,7 +234,7 @@ def plot_reliability(
     low.set_ylabel('of pixels', fontsize=8); low.set_xlabel('heatmap', fontsize=8)
     return fig
 
-# %% ../nbs/05c_calibrate.ipynb #9a2d77dd
+# %% ../nbs/05c_calibrate.ipynb #7807de3d
 def plot_sweep(
     table, # From `Sweep.table`
     threshold:float, # The chosen one
@@ -240,13 +243,13 @@ def plot_sweep(
     "Mean Dice by threshold, with the chosen point marked."
     fig, (ax,) = _figure(3.4, 2.6)
     fig.subplots_adjust(left=.19, right=.97, bottom=.17, top=.96)
-    if fitted: ax.plot(fitted['threshold'], fitted['mean'], color='.5', ls='--', lw=1.2, label='validation cases (chosen by)')
+    if fitted: ax.plot(fitted['threshold'], fitted['mean'], color='.5', ls='--', lw=1.2, label='validation cases (used to choose)')
     ax.plot(table.threshold, table['mean'], color=hex_colour(OKABE_ITO['blue']), lw=1.6, marker='o', ms=3, label='these cases')
     ax.plot([threshold], [np.interp(threshold, table.threshold, table['mean'])], 'D', ms=8, mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']), label=f'chosen: {threshold:g}')
     ax.set_xlabel('threshold', fontsize=8); ax.set_ylabel('mean Dice', fontsize=8); ax.legend(fontsize=7.5, frameon=False, loc='lower center')
     return fig
 
-# %% ../nbs/05c_calibrate.ipynb #93aacb8a
+# %% ../nbs/05c_calibrate.ipynb #a8200b0e
 def risk_coverage(
     scores, # DataFrame, one row a case: case, `by`, dice
     by:str='sdc', # The confidence
@@ -255,12 +258,12 @@ def risk_coverage(
     if by not in scores: raise InputError('by', f'the scores have no column {by!r}', 'score with a Predictor')
     s = scores.dropna(subset=[by]).sort_values([by, 'case'], ascending=[False, True], ignore_index=True)
     if s.empty: raise InputError('scores', f'no case has a {by}', 'score with a Predictor')
-    n, loss = len(s), 1 - s.dice.to_numpy()
+    n, loss = len(s), (1 - s.dice).groupby(s[by]).transform('mean').to_numpy()
     k, tenth = np.arange(1, n+1), max(1, n//10)
-    curve = pd.DataFrame(dict(case=s.case, coverage=k/n, risk=np.cumsum(loss)/k, best=np.cumsum(np.sort(loss))/k))
+    curve = pd.DataFrame(dict(case=s.case, coverage=k/n, risk=np.cumsum(loss)/k, best=np.cumsum(np.sort(1 - s.dice))/k))
     aurc, best, random = curve.risk.mean(), curve.best.mean(), loss.mean()
     found = len(set(s.case[-tenth:]) & set(s.sort_values(['dice', 'case']).case[:tenth]))
-    return curve, dict(aurc=float(aurc), aurc_best=float(best), aurc_random=float(random), gain=float((random-aurc)/(random-best)) if random > best else float('nan'), worst=tenth, found=found)
+    return curve, dict(aurc=float(aurc), aurc_best=float(best), aurc_random=float(random), gain=float((random-aurc)/(random-best)) if random - best > 1e-12 else float('nan'), worst=tenth, found=found)
 
 def plot_risk(
     curve, # From `risk_coverage`

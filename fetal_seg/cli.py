@@ -53,7 +53,7 @@ def raw_folder(given):
     if not raw: raise InputError('RAW', 'no raw folder was named', 'name the folder that the download was unpacked to, or set FETAL_SEG_DATA')
     return raw
 
-# %% ../nbs/09_cli.ipynb #b4b17a96
+# %% ../nbs/09_cli.ipynb #eb223bca
 @command
 def demo(argv=None)->int:
     "fetal_seg_demo: the whole job, from raw pictures to heatmaps and a report."
@@ -258,17 +258,33 @@ def evaluate(argv=None)->int:
     a = p.parse_args(argv)
     from fetal_seg.core import InputError
     from fetal_seg.eval import summary
-    from fetal_seg.metrics import read_scores
     if bool(a.run) != bool(a.prepared) or bool(a.pred) != bool(a.truth) or bool(a.run) == bool(a.pred):
         raise InputError('fetal_seg_eval', 'what is to be scored is not clear', 'give --run and --prepared, or --pred and --truth')
     if a.count_missing and a.run: raise InputError('--count-missing', 'with --run every case has a prediction', 'leave it out')
-    against = read_scores(a.against) if a.against else None
+    if a.pred and a.split != 'test': raise InputError('--split', 'two folders of masks have no splits', 'leave it out')
+    against = _read_against(a) if a.against else None
     scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
     judges = {k: page.get(k) for k in ('calibration', 'sweep')}
+    if against is not None:
+        how['compared_with'] = a.against
+        if not set(against.case) & set(scores.case): raise InputError(a.against, f'none of its {len(against)} cases is among the {len(scores)} that were scored', 'give the scores.csv of an evaluation of the same cases')
     s = dict(summary(scores, **judges, against=against, **how), problems=problems.to_dict('records'))
     if a.out: _write_evaluation(Path(a.out), scores, s, dict(page, against=against))
     show(dict(s, scores=scores.to_dict('records')), scores_text(s, problems) + (f'\nreport: {Path(a.out)/"report.html"}' if a.out else ''), a.json)
     return 1 if len(problems) else 0
+
+def _read_against(a):
+    "The other run's scores; what is wrong with them is told before anything is scored."
+    from fetal_seg.core import InputError
+    from fetal_seg.metrics import read_scores
+    t = read_scores(a.against)
+    if t.empty or t.dice.isna().all(): raise InputError(a.against, 'it has no scores', 'give the scores.csv of fetal_seg_eval')
+    if t.case.duplicated().any(): raise InputError(a.against, f'the case {t.case[t.case.duplicated()].iloc[0]} twice', 'keep one row a case')
+    if a.prepared:
+        from fetal_seg.preprocess import read_cases
+        cases = read_cases(a.prepared)
+        if not set(t.case) & set(cases.case[cases.split == a.split]): raise InputError(a.against, f'none of its {len(t)} cases is in the split {a.split} of {a.prepared}', 'give the scores.csv of an evaluation of the same cases')
+    return t
 
 def _evaluate_run(a):
     "Scores, problems, how it was scored, and what the report needs."
@@ -305,6 +321,8 @@ def scores_text(summary, problems=None)->str:
         if not isinstance(s, dict) or 'mean' not in s: continue
         lines.append(f'{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
+    if summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
+    if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
         if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):

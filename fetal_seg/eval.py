@@ -42,12 +42,23 @@ def evaluate(
         rows.append(dict(case=r.case, exam=r.exam, split=r.split, spacing=r.spacing_row, method=r.method, **sure, **score_case(mask, truth, (r.spacing_row, r.spacing_col))))
     return pd.DataFrame(rows)
 
-# %% ../nbs/06_eval.ipynb #a19e600e
+# %% ../nbs/06_eval.ipynb #dc345572
 class Threshold:
     "The rival of the network: everything brighter than a fixed grey value; the largest component, filled."
     def __init__(self, level:float): self.level, self.threshold = level, level
-    def from_canvas(self, canvas, affine, shape): return warp(canvas.astype(np.float32)/255, invert(affine), shape, outside=0)
-    def to_mask(self, heatmap, threshold=None, post=None):
+    def from_canvas(self,
+        canvas, # (H, W) uint8: a prepared picture
+        affine, # From its pixels to the original's
+        shape, # (H, W) of the original
+    )->np.ndarray: # `shape`, float32 in [0, 1]: its grey values
+        "The picture itself in the place of a heatmap."
+        return warp(canvas.astype(np.float32)/255, invert(affine), shape, outside=0)
+    def to_mask(self,
+        heatmap, # (H, W) in [0, 1]
+        threshold:float=None, # None: the level
+        post=None, # Steps out of `predict.POST`; None: largest, fill
+    )->np.ndarray: # (H, W) uint8 {0, 1}
+        "What is brighter than the level."
         return postprocess(heatmap > (self.level if threshold is None else threshold), ('largest', 'fill') if post is None else post)
 
 def best_threshold(
@@ -128,7 +139,7 @@ def evaluate_folders(
     problems = [dict(case=n, reason=without) for n in truths if n not in preds] + [dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths]
     return pd.DataFrame(rows), pd.DataFrame(problems, columns=['case', 'reason'])
 
-# %% ../nbs/06_eval.ipynb #8e2d2d81
+# %% ../nbs/06_eval.ipynb #88916393
 STRATA = {'area (share)': 'area_truth', 'pixel (mm)': 'spacing', 'mask by': 'method', 'split': 'split', 'fold': 'fold'}
 
 def _distance(scores):
@@ -144,9 +155,10 @@ def all_strata(
     rows, h = [], _distance(scores)
     for name,column in by.items():
         if column not in scores or scores[column].nunique() < 2: continue
-        for part,g in strata(scores, column, ['dice', h], bins).groupby('part', sort=False):
-            d, far = (g[g.metric == m].iloc[0] for m in ('dice', h))
-            rows.append(dict(by=name, part=part, cases=d.cases, exams=d.exams, missed=d.missed, dice=d['mean'], low=d.low, high=d.high, median=d['median'], min=d['min'], **{h: far['mean']}))
+        values = scores[column].astype(str) if column == 'fold' else scores[column]   # folds are names
+        for part,g in strata(scores, values, [m for m in ('dice', h) if m in scores], bins).groupby('part', sort=False):
+            d, far = g[g.metric == 'dice'].iloc[0], g[g.metric == h]
+            rows.append(dict(by=name, part=part, cases=d.cases, exams=d.exams, missed=d.missed, dice=d['mean'], low=d.low, high=d.high, median=d['median'], min=d['min'], **({h: far['mean'].iloc[0]} if len(far) else {})))
     return pd.DataFrame(rows)
 
 # %% ../nbs/06_eval.ipynb #e8867667
@@ -212,7 +224,7 @@ def draw_folders(
     from fetal_seg.report import error_map
     return lambda s: error_map(*read_pair(preds.get(s.case), truths[s.case]))
 
-# %% ../nbs/06_eval.ipynb #a5608b26
+# %% ../nbs/06_eval.ipynb #aa96f9bb
 USE = 'For academic use; not for clinical use.'
 NOTICE = (USE + '\n\n'
           'What the labels are: the dataset calls these pictures "malignant", but its annotations are the fetal-head outlines of HC18. '
@@ -229,13 +241,13 @@ def summary(
     "All figures of an evaluation, for summary.json."
     out = dict(summarise(scores), strata=all_strata(scores).to_dict('records'))
     if how: out['how_scored'] = how
-    if 'sdc' in scores: out['risk_coverage'] = risk_coverage(scores)[1]
+    if 'sdc' in scores and scores.sdc.notna().any(): out['risk_coverage'] = risk_coverage(scores)[1]
     if calibration is not None:
         change, low, high = calibration.change()
         out['calibration'] = dict(table=calibration.table().to_dict('records'), band_px=calibration.width, bins=calibration.bins, pixels_that_changed_side=calibration.changed,
                                   ece_boundary_change=dict(mean=change, low=low, high=high))
     if sweep is not None: out['sweep'] = sweep.table().to_dict('records')
-    if against is not None: out['against'] = compare(against, scores, common=True).to_dict('records')
+    if against is not None: out.update(against=compare(against, scores, common=True).to_dict('records'), in_one_only=len(set(scores.case) ^ set(against.case)))
     return out
 
 def headline(summary)->list:
@@ -262,11 +274,11 @@ def summary_markdown(
 )->str:
     "The figures in Markdown, as a CI job shows them."
     s = summary
-    figures = pd.DataFrame([dict(figure=m, **{k: float(v[k]) for k in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')}, cases=v['cases']) for m,v in s.items() if isinstance(v, dict) and 'q1' in v])
+    figures = pd.DataFrame([dict(figure=m, **{k: np.nan if v[k] is None else float(v[k]) for k in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')}, cases=v['cases']) for m,v in s.items() if isinstance(v, dict) and 'q1' in v])
     parts = [f'# {title}', USE, f'{s["cases"]} cases of {s["exams"]} exams; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}. low and high: 95 % interval of the mean, over exams.', markdown_table(figures)]
-    if s.get('against'): parts += ['## Beside the other run', 'b: this one; difference: b minus a.', markdown_table(pd.DataFrame(s['against']), 4)]
+    if s.get('against'): parts += ['## Beside the other run', 'b: this one; difference: b minus a.' + f' {s["in_one_only"]} cases are in one of the two only, and are left out.'*bool(s.get('in_one_only')), markdown_table(pd.DataFrame(s['against']), 4)]
     if s.get('strata'): parts += ['## By group', markdown_table(pd.DataFrame(s['strata']))]
-    if c := s.get('calibration'): parts += ['## Calibration', f'boundary: at most {c["band_px"]} pixels from it.', markdown_table(pd.DataFrame(c['table']), 4)]
+    if c := s.get('calibration'): parts += ['## Calibration', f'boundary: pixels at most {c["band_px"]} from the annotated boundary; before and after: the division of the logits by the temperature; nll: negative log-likelihood; ece: expected calibration error.', markdown_table(pd.DataFrame(c['table']), 4)]
     if r := s.get('risk_coverage'): parts.append(risk_text(r))
     return '\n\n'.join(parts) + '\n'
 
@@ -274,10 +286,10 @@ def risk_text(
     r:dict, # From `risk_coverage`
 )->str:
     "What the risk-coverage curve says, in a sentence."
-    most = 'no order can help, for all cases have the same Dice' if r['gain'] != r['gain'] else f'{100*r["gain"]:.0f} % of the way from a random order of the cases to the best one'
+    most = 'no order can help, for all cases have the same Dice' if r['gain'] != r['gain'] else 'worse than a random order of the cases' if r['gain'] < 0 else f'{100*r["gain"]:.0f} % of the way from a random order of the cases to the best one'
     return f'Area under the risk-coverage curve {r["aurc"]:.4f} (random order {r["aurc_random"]:.4f}, best {r["aurc_best"]:.4f}): {most}. Of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} with the lowest confidence.'
 
-# %% ../nbs/06_eval.ipynb #b8dc3f44
+# %% ../nbs/06_eval.ipynb #1a3497d7
 STATS = ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')
 
 def _result(scores, rival):
@@ -290,7 +302,7 @@ def _result(scores, rival):
 
 def _case_caption(s):
     far = f', HD95 {s.hd95:.1f} pixels' + (f' ({s.hd95_mm:.2f} mm)' if getattr(s, 'hd95_mm', np.nan) == getattr(s, 'hd95_mm', np.nan) else '') if hasattr(s, 'hd95') else ''
-    return f'{s.case}: Dice {s.dice:.3f}, IoU {s.iou:.3f}{far}' + (f', expected Dice {s.sdc:.3f}' if hasattr(s, 'sdc') else '')
+    return f'{s.case}: Dice {s.dice:.3f}, IoU {s.iou:.3f}{far}' + (f', confidence (SDC) {s.sdc:.3f}' if hasattr(s, 'sdc') else '')
 
 def _figures(scores, draw, names, width):
     "One figure a case, as HTML."
@@ -301,13 +313,17 @@ def _pictures(scores, draw, names, panes, width):
     from fetal_seg.report import CONTOURS, ERRORS, html_gallery, html_legend, html_text
     both = 'Left: the picture, tinted by the heatmap, with the contours of prediction and annotation. Right: what is wrong. '
     out = html_text(both*panes + 'A click opens a case large.') + html_legend({f'{k} (right: the {k} only)': c for k,c in CONTOURS.items()} if panes else ERRORS)
-    for kind,rows in pick_cases(scores, 4).items(): out += f'<h3>{kind}</h3>' + html_gallery(_figures(rows, draw, names, width), wide=True)
+    seen = set()
+    for kind,rows in pick_cases(scores, 4).items():
+        if len(rows := rows[~rows.case.isin(seen)]): out += f'<h3>{kind}</h3>' + html_gallery(_figures(rows, draw, names, width), wide=True)   # each case once
+        seen |= set(rows.case)
     return out
 
 def _belief(scores, calibration, sweep, predictor, names):
     "How far the heatmaps can be believed: the section's HTML."
     from fetal_seg.report import fig_uri, html_figure, html_gallery, html_table, html_text
-    figures, out = [], ''
+    figures, out, fresh = [], '', 'split' not in scores or set(scores.split) == {'test'}
+    if not fresh: out = html_text('These cases had a part in the training or in the choice of temperature and threshold: what follows is no evidence for new cases.')
     if calibration is not None:
         figures.append(html_figure(fig_uri(plot_reliability(calibration)), f'Reliability of pixels at most {calibration.width} pixels from the annotated boundary: how often a pixel belongs to the region, by what the heatmap says there'))
         change, low, high = calibration.change()
@@ -317,8 +333,8 @@ def _belief(scores, calibration, sweep, predictor, names):
             out += html_text(f'The temperature changes the ECE near the boundary by {change:+.4f} (95 % interval over exams {low:+.4f} to {high:+.4f}). At a threshold of one half it changes {calibration.changed} of {calibration.table().n[0]:,} pixels of the masks.')
     if sweep is not None:
         fitted = (predictor.contract.get('fitted_on') or {}).get('sweep') if not predictor.members else None
-        figures.append(html_figure(fig_uri(plot_sweep(sweep.table(), predictor.threshold, fitted)), f'Mean Dice by threshold; the chosen one, {predictor.threshold:g}, is marked. It was chosen on validation cases, not on these'))
-    if 'sdc' in scores and len(scores) > 1:
+        figures.append(html_figure(fig_uri(plot_sweep(sweep.table(), predictor.threshold, fitted)), f'Mean Dice by threshold; the chosen one, {predictor.threshold:g}, is marked.' + ' It was chosen on validation cases, not on these'*fresh))
+    if 'sdc' in scores and scores.sdc.notna().any() and len(scores) > 1:
         curve, r = risk_coverage(scores)
         figures.append(html_figure(fig_uri(plot_risk(curve)), 'Risk and coverage: the mean error of the cases that are kept when the least sure ones are handed to a person'))
         least = scores.sort_values(['sdc', 'case'])[['case', 'sdc', 'dice', 'iou']].head(10)
@@ -379,7 +395,7 @@ def save_report(
         sections.append(('Cases', _pictures(scores, draw, names, panes, width)))
         shown = set(picked)
     if len(parts): sections.append(('By group', html_table(parts, dict.fromkeys([c for c in ('dice', 'low', 'high', 'median', 'min', 'hd95', 'hd95_mm') if c in parts], '.3f'), sortable=False, caption='Area: of the annotated region, as a share of the picture; mask by: how the outline was made a mask. Numbers are cut into four parts of as many cases each. Mean Dice with its 95 % interval over exams, median, lowest; mean HD95')))
-    if any(o is not None for o in (calibration, sweep)) or 'sdc' in scores: sections.append(('How far the heatmap can be believed', _belief(scores, calibration, sweep, predictor, names)))
+    if any(o is not None for o in (calibration, sweep)) or ('sdc' in scores and scores.sdc.notna().any()): sections.append(('How far the heatmap can be believed', _belief(scores, calibration, sweep, predictor, names)))
     if log is not None: sections.append(('Training', html_figure(fig_uri(curve(log.drop(columns=['seconds'], errors='ignore'))), 'Losses and Dice over the epochs; validation at the network\'s size')))
     sections += [*verification, ('Every case', _every_case(scores, draw, names, shown, 2*width//3))]
     how = [f'threshold {predictor.threshold:g}', f'temperature {predictor.temperature:.3f}', 'then ' + (', '.join(predictor.post) or 'nothing')] if isinstance(predictor, Predictor) else []

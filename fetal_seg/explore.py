@@ -275,7 +275,7 @@ def cards_html(
     def card(k, v, note='', name='', title=''): return f'<div title="{esc(title)}"><span>{k}</span><strong class="fs-{name or k.lower()}">{v}</strong><span>{note}</span></div>'
     truth = f'{scores["area_truth"]:.1%}'
     if 'dice' not in scores: return f'<div class="fs-cards">{card("Area", truth, "label")}</div>'
-    cards = [card('Dice', f'{scores["dice"]:.3f}', 'missed' if scores['missed'] else ''), card('Expected Dice', f'{scores["sdc"]:.3f}', '', 'sdc', EXPECTED),
+    cards = [card('Dice', f'{scores["dice"]:.3f}', 'missed' if scores['missed'] else ''), card('Confidence (SDC)', f'{scores["sdc"]:.3f}', '', 'sdc', EXPECTED),
              card('IoU', f'{scores["iou"]:.3f}'), card('Area', f'{scores["area"]:.1%}', f'label {truth}')]
     return '<div class="fs-cards">' + ''.join(cards) + '</div>'
 
@@ -420,7 +420,7 @@ class Explorer:
         self.table = get_table(self.cases, self.known, self.findings)
         keys, by = sort_keys(self.table), self.ui.by.value
         with self._quietly():
-            self.ui.by.options = [('expected dice (sdc)' if k == 'sdc' else str(k).replace('_', ' '), k) for k in keys]
+            self.ui.by.options = [('confidence (sdc)' if k == 'sdc' else str(k).replace('_', ' '), k) for k in keys]
             self.ui.by.value = by if by in keys else keys[0]
 
     def _names(self):

@@ -301,14 +301,15 @@ def strata(
             rows.append(dict(part=name, metric=m) | dict(cases=0, exams=part.exam.nunique(), missed=int(part.missed.sum())) | _describe(part[m], part.exam, **kw))
     return pd.DataFrame(rows)
 
-# %% ../nbs/05a_metrics.ipynb #fb89d47b
+# %% ../nbs/05a_metrics.ipynb #120fc1c8
 def _paired(a, b, common):
     "Both tables on the cases that they share, in one order."
     a, b = (o.set_index('case') for o in (a, b))
     for name, o in (('a', a), ('b', b)):
         if o.index.has_duplicates: raise InputError(name, f'the case {o.index[o.index.duplicated()][0]} twice', 'score each case once')
     shared, alone = a.index.intersection(b.index, sort=False), a.index.symmetric_difference(b.index)
-    if not len(shared) or (len(alone) and not common):
+    if not len(shared): raise InputError('b', f'none of its {len(b)} cases is among the {len(a)} of the other table', 'compare scores of the same cases')
+    if len(alone) and not common:
         raise InputError('b', f'{len(alone)} cases are in one table only, such as {alone[0]}', 'score both on the same cases, or compare with common=True')
     return a.loc[shared], b.loc[shared]
 
@@ -331,7 +332,7 @@ def compare(
         _columns(b, [m])
         x, y = (o[m].astype(float).abs() if BETTER.get(m) == 0 else o[m].astype(float) for o in (a, b))
         d = (y - x).dropna()
-        exams, sense = a.exam[d.index], BETTER.get(m) or -1 if m in BETTER else 1
+        exams, sense = (b if 'exam' in b else a).exam[d.index], BETTER.get(m) or -1 if m in BETTER else 1
         low, high = bootstrap_mean(d, exams, **kw)
         rows.append(dict(metric=m, cases=len(d), exams=exams.nunique(), a=x[d.index].mean(), b=y[d.index].mean(), difference=d.mean(), low=low, high=high,
                          better=int((sense*d > 0).sum()), equal=int((d == 0).sum()), worse=int((sense*d < 0).sum()), p=_wilcoxon(d.groupby(exams).mean())))
