@@ -67,7 +67,7 @@ def measure(folder, out, processes):
             except psutil.NoSuchProcess: break
             time.sleep(0.5)
     finally:
-        if job.poll() is None: job.terminate()
+        if job.poll() is None: job.terminate(); job.wait()
     told = job.communicate()[0]
     if job.returncode: sys.exit('the job ended early; its message is above')
     sweep(out)
@@ -76,6 +76,7 @@ def measure(folder, out, processes):
 def main():
     a = get_args()
     if a.job: return do_job(*a.job)
+    if min(a.pictures, a.different, *a.processes) < 1: sys.exit('--pictures, --different and --processes: give 1 or more')
     import numpy as np
     print(f'{a.pictures} pictures of {SIZE[1]}x{SIZE[0]}, {min(a.different, a.pictures)} different ones; {os.environ.get("OMP_NUM_THREADS") or "all"} thread(s) for one process', flush=True)
     flat = True
@@ -86,9 +87,10 @@ def main():
             if told['done'] != a.pictures: sys.exit(f'{told["done"]} of {a.pictures} pictures were predicted')
             share, mib = np.array(samples).T/[[a.pictures], [1]]
             early, late = (float(np.median(mib[(share >= lo) & (share < hi)])) if ((share >= lo) & (share < hi)).any() else float('nan') for lo,hi in ((0.1, 0.2), (0.9, 1)))
-            flat &= not late/early - 1 > MOST
+            flat = flat and (None if np.isnan([early, late]).any() else late/early - 1 <= MOST)
             print(f'{n} process(es): {a.pictures/told["seconds"]:6.1f} pictures a second ({told["seconds"]:.0f} s); memory: peak {mib[share <= 0.1].max():.0f} MiB in the first tenth, {mib.max():.0f} MiB in all; '
                   f'median {early:.0f} MiB in the second tenth, {late:.0f} MiB in the last ({late/early-1:+.1%})', flush=True)
-    print(f'memory is {"flat" if flat else "NOT flat"} within {MOST:.0%}')
+    print('too few pictures to say whether the memory is flat' if flat is None else f'memory is {"flat" if flat else "NOT flat"} within {MOST:.0%}')
+    sys.exit(flat is False)
 
 if __name__ == '__main__': main()

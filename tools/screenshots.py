@@ -23,8 +23,10 @@ def get_args():
 
 def check_simulated(demo):
     "End unless the pictures of the demo are simulated."
-    from fetal_seg.core import read_json
-    if read_json(demo/'demo.json', 'folder of a demo')['raw'] is not None: sys.exit(f'{demo}: made from real pictures, which never enter the project; run `make demo`')
+    from fetal_seg.core import InputError, check_exists, read_json
+    try: about, _ = read_json(demo/'demo.json', 'folder of a demo'), check_exists(demo/'report.html', 'report')
+    except InputError as e: sys.exit(str(e))
+    if about.get('raw', 'unknown') is not None: sys.exit(f'{demo}: made from real pictures, which never enter the project; run `make demo`')
 
 @contextmanager
 def browser_page(theme, height):
