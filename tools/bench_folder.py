@@ -5,7 +5,8 @@
 The default is a small folder (400 pictures); the one that counts is `--pictures 10000`. The pictures: 40 different simulated ones, 540x800 uint8, linked under N names. Every picture is read, predicted and
 written out (heatmap, mask, overlay) as in `fetal_seg_predict`; what is written is removed as soon as it is there, by the process that watches. Each number of processes is a job of its own: 1 is `workers=0`, one process whose network
 has the threads of OMP_NUM_THREADS (else one a core); 2 and more are workers with one thread each, beside the process that started them. The seconds are those of `predict_files`, the start of its workers and the loading of
-their weights included. The memory is the resident one of the job and all its children, added up and sampled twice a second; what processes share (libraries) counts in each. Flat means: from the
+their weights included. The memory is the resident one of the job and all its children, added up and sampled twice a second; what processes share (libraries) counts in each.
+The peak in all includes the end of the workers, when each holds up to some 100 MiB more for a moment. Flat means: from the
 second tenth of the pictures to the last tenth the median grows by at most 5 %.
 """
 import argparse, json, os, subprocess, sys, tempfile, time
