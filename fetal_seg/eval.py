@@ -16,7 +16,7 @@ from .calibration import Calibration, Sweep, calibrate, plot_reliability, plot_r
 from .core import InputError, check_exists, digest, progress, write_text
 from .data import ANNOTATION, exams_by_name, provenance
 from .images import SUFFIXES, read_annotation, read_img
-from .metrics import BETTER, compare, score, score_case, strata, summarise
+from .metrics import compare, score, score_case, strata, summarise
 from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid, soft_dice_confidence
 from .preprocess import AFFINE, case_path, invert, read_cases, read_mask, to_input, to_mask, warp
 

@@ -223,7 +223,8 @@ def start_app(cwd, **args):
     need(importlib.util.find_spec('voila'), 'voila')
     code = 'import json, sys; from fetal_seg.explore import serve; serve(**json.loads(sys.argv[1]), say=lambda s: print(s, flush=True))'
     env = dict(os.environ, PYTHONPATH=str(here))
-    p = subprocess.Popen([sys.executable, '-P', '-c', code, json.dumps(args)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background job is deaf to Ctrl-C, and so would its children be
+    p = subprocess.Popen([sys.executable, '-P', '-c', code, json.dumps(args)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     for line in p.stdout:
         if m := re.search(r'http://\S+', line): return p, m[0]
     pytest.fail(f'the app did not start: {p.stderr.read()[-2000:]}')
