@@ -120,6 +120,7 @@ def read_raster(
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             im = Image.open(BytesIO(data), formats=FORMATS)
             _check_raster(path, im)
+            if im.format == 'JPEG2000' and not _has_end(data): raise ValueError('cut short')   # its decoder would paint the rest black
             im.load()
             wide = im.mode in ('I', 'F') or im.mode.startswith('I;')
             grey = to_grey16(path, im) if wide else to_grey(im)
@@ -137,6 +138,17 @@ def _check_raster(path, im):
     if n > 1 and im.format != 'MPO':   # a phone's JPEG with previews: the first is the picture
         raise InputError(path, f'{n} pages or frames in one file', 'save the one that is meant as a file of its own')
     if im.mode in ('LAB', 'HSV'): raise InputError(path, f'colours in the space {im.mode}', 'save it as grey or RGB')
+
+def _has_end(data):
+    "Does a JPEG 2000 codestream end with its end mark? (ISO/IEC 15444-1, A.4.4; its boxes: I.4)"
+    at, end = 0, b'\xff\xd9'
+    if data[:2] == b'\xff\x4f': return data.rstrip(b'\0').endswith(end)
+    while at + 16 <= len(data):
+        n, kind = int.from_bytes(data[at:at+4], 'big'), data[at+4:at+8]
+        n = int.from_bytes(data[at+8:at+16], 'big') if n == 1 else n or len(data) - at   # 0: to the end of the file
+        if kind == b'jp2c': return data[at:at+n].endswith(end)
+        at += max(n, 8)
+    return False
 
 def _bomb():
     "What is found and the remedy where a picture is too large."

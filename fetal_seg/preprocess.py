@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import ndimage
 from .core import (InputError, NotFoundError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json,
                             to_json, write_json, write_text)
-from .data import SPLITS, add_exams, find_cases, given_exams, raise_all, read_pair, split_cases
+from .data import SPLITS, add_exams, find_cases, given_exams, given_spacing, raise_all, read_pair, split_cases
 from .images import read_annotation, scale_intensity, to_uint8
 
 # %% ../nbs/01_preprocess.ipynb #3b96b233
@@ -470,11 +470,11 @@ def _known(out, recipe):
     return known
 
 # %% ../nbs/01_preprocess.ipynb #1804612c
-def _table(cases, records, exams, split, fractions, seed):
+def _table(cases, records, exams, split, fractions, seed, spacing=None):
     "The table of the prepared folder."
     facts = pd.DataFrame(records, index=cases.index).drop(columns=['case', 'key', 'recipe', 'at', *KINDS])
     cases = cases.join(facts.astype({c: float for c in FLOATS}))
-    cases = split_cases(add_exams(cases, exams=exams), fractions, seed, split)
+    cases = split_cases(add_exams(cases, exams=exams, spacing=spacing), fractions, seed, split)
     last = ['exam', 'exam_source', 'split', 'method', 'disagreement', 'area', *AFFINE]
     return cases[[c for c in cases.columns if c not in last] + last]
 
@@ -553,6 +553,7 @@ def prepare(
     outline:str='auto', # As for `choose_mask`: auto or ellipse
     layout=None, # The name of the raw folder's layout; None: recognised
     scheduler:str=None, # The address of a Dask cluster that does the work in place of `workers`
+    spacing=None, # mm per pixel, as for `given_spacing`: a number or a CSV; None: what tables and files say
 )->pd.DataFrame: # The cases, as in cases.csv
     "From a raw folder to a prepared one."
     if len(size) != 2 or min(size) < 1: raise InputError('--size', f'{tuple(size)} is no height and width', 'give two numbers above 0')
@@ -561,15 +562,17 @@ def prepare(
     raw, out = _check_folders(raw, out)
     cases, left_out = find_cases(raw, layout)
     _check_words(cases, exams, split, fractions, seed)
+    if spacing is not None: given_spacing(cases, spacing)
     recipe = dict(format=FORMAT, size=[int(n) for n in size], mode=mode, outline=outline)
     with _staging(out):
         known = _known(out, recipe)
         do = partial(prepare_case, raw=str(raw), out=str(out), recipe=recipe)
         records = pmap(do, [(c, known[c['case']]) for c in cases.to_dict('records')], workers, 'prepare', scheduler)
         raise_all(r['error'] for r in records if 'error' in r)
-        cases = _table(cases, records, exams, split, fractions, seed)
+        cases = _table(cases, records, exams, split, fractions, seed, spacing)
         about = dict(recipe, seed=seed, fractions=list(fractions), split=str(split), exams=None if exams is None else str(exams),
-                     layout=str(cases.layout.iloc[0]), raw=str(raw), cases=len(cases), left_out=left_out.to_dict('records'))
+                     layout=str(cases.layout.iloc[0]), raw=str(raw), cases=len(cases), left_out=left_out.to_dict('records'),
+                     **({} if spacing is None else dict(spacing=str(spacing))))
         plan = _plan(out, cases, records, _texts(cases, records, about))
         if plan: commit(out, *plan)
         shutil.rmtree(out/WORK)
