@@ -107,6 +107,7 @@ def prepare(argv=None)->int:
     p.add_argument('--region', metavar='CLASS', help=REGION_HELP)
     p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
     p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, where the provenance table does not know it: a CSV with the columns case and exam, or a regular expression with one group, searched in the path of the picture')
+    p.add_argument('--spacing', metavar='MM|CSV', help='side of a pixel in mm: a number for all pictures, or a CSV with the columns case (or image) and spacing, or spacing_row and spacing_col; where not given, that of the provenance table, of a table in the raw folder, or of the file')
     p.add_argument('--split', default='hash', metavar='HOW', help='hash (a seeded hash of the exam), area (stratified by area), given (the split folders of the layout), or a CSV with the columns case and split')
     p.add_argument('--fractions', type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=('TRAIN', 'VALID', 'TEST'), help='shares of the splits')
     p.add_argument('--seed', type=int, default=0, help='of the split')
@@ -117,7 +118,7 @@ def prepare(argv=None)->int:
     from fetal_seg.core import n_cores, read_json
     from fetal_seg.preprocess import prepare
     cases = prepare(raw_folder(a.raw), a.out, tuple(a.size), a.mode, a.seed, tuple(a.fractions), workers=n_cores() if a.workers is None else a.workers,
-                    split=a.split, exams=a.exams, annotation=a.annotation, region=a.region, layout=a.layout, scheduler=a.scheduler)
+                    split=a.split, exams=a.exams, annotation=a.annotation, region=a.region, layout=a.layout, scheduler=a.scheduler, spacing=a.spacing)
     about = read_json(Path(a.out)/'prepare.json')
     left = about['left_out']
     facts = dict(layout=cases.layout.iloc[0], annotation=about['annotation'], annotation_by=about['annotation_by'], methods=cases.method.value_counts().to_dict(), cases=len(cases), exams=cases.exam.nunique(), exam_sources=cases.exam_source.value_counts().to_dict(),
@@ -244,16 +245,17 @@ def _first_problem(bad):
 def list_pictures(
     given, # Files and folders
 )->list: # Paths of pictures; folders are searched, annotations and results of ours are passed over
-    "The pictures that are meant."
+    "The pictures that are meant; what is passed over is told on standard error."
     from fetal_seg.core import InputError
-    from fetal_seg.images import SUFFIXES
-    out, others = [], ('_Annotation', '_heatmap', '_mask', '_overlay')
+    from fetal_seg.data import find_pictures, passed_text
+    out = []
     for g in map(Path, given):
         if not g.is_dir(): out.append(g); continue
-        files = sorted(f for f in g.rglob('*') if f.is_file())
-        found = [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith('.') and not f.stem.endswith(others)]
-        if not found: raise InputError(g, f'no picture among its {len(files)} files', 'name a folder with pictures')
-        out += found
+        found, passed = find_pictures(g)
+        text = passed_text(passed)
+        if not found: raise InputError(g, f'no picture among its {len(passed)} files' + f' ({text})'*bool(text), 'name a folder with pictures')
+        if text: print(f'fetal_seg_predict: passed over in {g}: {text}', file=sys.stderr)
+        out += [g/f for f in found]
     return out
 
 @command

@@ -21,9 +21,10 @@ __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'K
            'check_duplicate_in_two_splits', 'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits',
            'near_pairs', 'correlation', 'alike', 'check_near_duplicate_in_two_splits',
            'check_near_duplicate_in_two_classes', 'check_near_duplicate', 'check_same_annotation', 'usual_size',
-           'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance', 'pairs_of', 'name_rule',
-           'near_border', 'summarise', 'get_facts', 'files_of', 'show_case', 'html_findings', 'plot_shares',
-           'plot_distributions', 'Verification', 'format_report', 'verify']
+           'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance', 'measure_ellipse',
+           'check_size_against_circumference', 'pairs_of', 'name_rule', 'near_border', 'summarise', 'get_facts',
+           'files_of', 'show_case', 'html_findings', 'plot_shares', 'plot_distributions', 'Verification',
+           'format_report', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
 import math, warnings
@@ -42,8 +43,8 @@ from .core import InputError, NotFoundError, digest, pmap, read_json, write_json
 from .data import SPLITS, add_exams, find_cases, named_exams, read_pair, split_cases
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import read_annotation, region_name
-from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, enclosed_share, fill,
-                                  get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
+from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, circumference, edge_points,
+                                  enclosed_share, fill, fit_ellipse, get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -286,7 +287,8 @@ def measure(
 
 # %% ../nbs/02_verify.ipynb #fbbf70f9
 NEEDED = ('case', 'split', 'exam', 'exam_source', 'height', 'width', 'image_sha256', 'image_folder', 'annotation_folder', 'method', *AFFINE)
-KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col', 'enclosed', 'change')
+KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col', 'enclosed', 'change',
+        'circumference_mm')
 
 def read_table(
     prepared, # The prepared folder
@@ -991,6 +993,28 @@ def check_label_provenance(
     folders = f' The folders call them {label}; that says nothing about these pictures.' if label else ''
     return [('', f'{n} of {len(s.cases)} cases are known pictures of HC18, a public dataset of fetal heads: '
                  f'their annotations are outlines of the fetal head, not of a tumour.{folders}')] if n else []
+
+# %% ../nbs/02_verify.ipynb #442d77a6
+@add_measure('full', 'ellipse_px')
+def measure_ellipse(
+    full, # (H, W) bool
+)->float: # Pixels; NaN where no ellipse fits
+    "The circumference of the ellipse that stands for a mask."
+    try: return circumference(*fit_ellipse(edge_points(full))[2:4])
+    except InputError: return math.nan
+
+@add_check('warning', 'correct the size of a pixel in the raw folder\'s table, or give it: fetal_seg_prepare --spacing')
+def check_size_against_circumference(
+    s:Seen,
+)->list: # (case, value)
+    "The size of a pixel and the circumference of a table must agree with the mask within 10 %."
+    if not {'circumference_mm', 'ellipse_px'} <= set(s.cases): return []
+    c = s.cases.assign(mm=s.cases[['spacing_row', 'spacing_col']].mean(axis=1))
+    c = c.assign(ratio=c.circumference_mm/(c.ellipse_px*c.mm)).dropna(subset=['ratio'])
+    units = {1e-3: ' (the size in µm?)', 0.1: ' (the circumference in cm?)', 10: ' (the size in cm?)', 1e3: ' (the size in m?)'}
+    unit = lambda r: next((u for k,u in units.items() if abs(r/k - 1) <= 0.1), '')
+    return [(r.case, f'{r.ellipse_px:.0f} pixels of {r.mm:.4g} mm are {r.ellipse_px*r.mm:.4g} mm, the table has {r.circumference_mm:.4g}: {1/r.ratio:.3g} times{unit(r.ratio)}')
+            for r in c.itertuples() if abs(r.ratio - 1) > 0.1]
 
 # %% ../nbs/02_verify.ipynb #82755add
 def pairs_of(
