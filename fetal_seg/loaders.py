@@ -207,7 +207,7 @@ class Augment(ItemTransform):
 
     def check(self):
         for k,v in self.args.items():
-            numbers = v if k == 'scale' and len(v) == 2 else [v]
+            numbers = v if k == 'scale' and np.shape(v) == (2,) else [v]
             if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
                 raise InputError(f'augment: {k}', f'{v!r}', 'give a number; for scale the smallest and the largest')
             if k in ('flip_h', 'flip_v', 'elastic_p', 'shadow_p') and not 0 <= v <= 1:

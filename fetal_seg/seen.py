@@ -54,14 +54,16 @@ class Seen:
 
     @property
     def whole(self)->bool: return not (self.table.use == UNKNOWN).any()   # is every picture on it?
-    def __len__(self): return int((self.table.use != UNKNOWN).sum())
+    @property
+    def known(self)->pd.DataFrame: return self.table[self.table.use != UNKNOWN]
+    def __len__(self): return len(self.known)
     def __or__(self, other): return Seen(pd.concat([self.table, other.table]))
 
     def of(self,
         cases, # DataFrame: image_sha256 and dhash
     )->np.ndarray: # (N,) str: one of `USES`; '' is unseen, 'unknown' where the list is not whole
         "What the weights have had to do with each case."
-        t, none = self.table[self.table.use != UNKNOWN], '' if self.whole else UNKNOWN
+        t, none = self.known, '' if self.whole else UNKNOWN
         by, uses = dict(zip(t.image, t.use)), t.use.tolist()
         same = [by.get(str(i)[:16]) for i in cases.image_sha256]
         near = same_picture(cases.dhash.fillna('0'*16), t.dhash)
