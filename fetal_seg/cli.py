@@ -329,8 +329,8 @@ def scores_text(summary, problems=None)->str:
         if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
-        lines.append(f'expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
-    if r := summary.get('risk_coverage'): lines.append(f'of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
+        lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
+    if r := summary.get('risk_coverage'): lines.append(f'{"seen: "*bool(seen)}of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
