@@ -280,7 +280,7 @@ def test_exams_csv_as_people_write_them(tmp_path):
     with pytest.warns(UserWarning, match='The exam of 20 of 30 cases'): part = add_exams(cases, exams=tmp_path/'part.csv')
     assert part.exam_source.value_counts().to_dict() == dict(none=20, csv=10)
 
-@pytest.mark.parametrize('text,said', [('', 'no readable CSV'), ('\0\1\2', 'no readable CSV|its columns are'), ('case;exam\nc1;1\n', 'it needs exam, and commas'), ('exam\n1\n', 'it needs case'),
+@pytest.mark.parametrize('text,said', [('', 'no readable CSV'), ('\0\1\2', 'no readable CSV|its columns are'), ('case|exam\nc1|1\n', 'it needs exam, and commas'), ('exam\n1\n', 'it needs case'),
                                        ('case,exam\n', 'none of its 0 rows'), ('case,exam\nc1,\n', 'none of its 1 rows'), ('case,exam\nc1,1\nc1,2\n', 'twice, with different exam .first: c1')])
 def test_exams_csv_that_cannot_be_used(text, said, tmp_path):
     (tmp_path/'exams.csv').write_text(text)
