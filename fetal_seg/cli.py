@@ -334,19 +334,21 @@ def _write_evaluation(out, scores, summary, page):
 
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
-    lines, num = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
+    from fetal_seg.eval import figures_of
+    note, (summary, seen) = summary.get('seen_note'), figures_of(summary)
+    lines, num = [*([note] if note else []), f'{summary["cases"]} {"seen "*bool(seen)}cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
     for m,s in summary.items():
         if not isinstance(s, dict) or 'mean' not in s: continue
-        lines.append(f'{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
-    lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
-    if summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
+        lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
+    lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
+    if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
     if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
         if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
-        lines.append(f'expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
-    if r := summary.get('risk_coverage'): lines.append(f'of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
+        lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
+    if r := summary.get('risk_coverage'): lines.append(f'{"seen: "*bool(seen)}of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)

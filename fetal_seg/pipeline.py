@@ -14,6 +14,7 @@ from scipy import ndimage
 from .core import InputError, check_exists, digest, digest_file, folder_lock, n_cores, progress, read_json, to_csv, write_json, write_text
 from .data import SPLITS, fold_cases, read_raw, split_cases
 from .metrics import read_scores
+from .seen import UNKNOWN, judged
 
 # %% ../nbs/08_pipeline.ipynb #61e0dc93
 DEFAULTS = dict(simulated=dict(size=(96,144), epochs=30), real=dict(size=(176,256), epochs=30))
@@ -100,7 +101,8 @@ def _data_section(verification)->str:
 def closing(cases, scores, rival, log, out)->dict:
     "The figures of the closing table."
     from fetal_seg.eval import summarise
-    s, r = summarise(scores), summarise(rival)
+    scores = judged(scores)
+    s, r = summarise(scores), summarise(rival[rival.case.isin(scores.case)])
     return dict(cases=len(cases), exams=cases.exam.nunique(), test_cases=s['cases'], test_exams=s['exams'],
                 dice=s['dice'], iou=s['iou'], missed=s['missed'], fixed_threshold_dice=r['dice'],
                 epochs=len(log), train_seconds=float(log.seconds.sum()), out=str(out), report=str(Path(out)/'report.html'))
@@ -240,15 +242,16 @@ def read_fold(
 
 def _sum_up(out, done, k):
     "Write the scores and the summary of the finished folds."
-    from fetal_seg.eval import summarise
+    from fetal_seg.eval import summary
     if not done: raise InputError(out, 'no fold is finished', f'run some of 0 to {k-1}')
+    done = {i: d if 'seen' in d else d.assign(seen=UNKNOWN) for i,d in done.items()}   # of an older version
     newest = max(done, key=lambda i: len(done[i].columns))
     for i,d in done.items():
-        if list(d.columns) != list(done[newest].columns):
+        if set(d.columns) != set(done[newest].columns):
             raise InputError(out/f'fold-{i}'/'scores.csv', f'it has other columns than that of fold {newest}: another version of the library wrote it', 'delete this file: the fold is then scored anew, with its run as it is')
     scores = pd.concat([done[i] for i in sorted(done)], ignore_index=True)
     write_text(out/'scores.csv', to_csv(scores))
-    write_json(out/'summary.json', dict(summarise(scores), folds=k, folds_finished=sorted(done)))
+    write_json(out/'summary.json', dict(summary(scores), folds=k, folds_finished=sorted(done)))
     return fold_table(out, scores)
 
 def fold_table(
@@ -259,7 +262,7 @@ def fold_table(
     from fetal_seg.eval import summarise
     rows = []
     for i,s in [*scores.groupby('fold'), ('all', scores)]:
-        m, run = summarise(s), Path(out)/f'fold-{i}'/'run'
+        m, run = summarise(judged(s)), Path(out)/f'fold-{i}'/'run'
         own = dict(temperature=read_json(run/'predictor.json')['temperature'], valid_dice=pd.read_csv(run/'log.csv').dice.max()) if (run/'log.csv').exists() else {}
         rows.append(dict(fold=i, cases=m['cases'], exams=m['exams'], dice=m['dice']['mean'], **{c: m['dice'][c] for c in ('low', 'high', 'median', 'min')},
                          **{c: m[c]['mean'] for c in ('iou', 'hd95', 'hd95_mm') if c in m}, missed=m['missed'], **own))
