@@ -7,9 +7,9 @@ __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'HC18_SIZES', 'MAX_
            'compiled', 'add_layout', 'File', 'sort_files', 'pair_group', 'pair_files', 'name_key', 'name_cases',
            'read_table', 'read_sizes', 'get_layout', 'find_cases', 'read_pair', 'read_bytes', 'raise_all',
            'add_fingerprints', 'provenance', 'hash_distances', 'match_table', 'find_rows', 'nearest_rows', 'look_up',
-           'find_in_path', 'given_exams', 'is_csv', 'exams_by_name', 'join_exams', 'add_exams', 'named_exams',
-           'add_spacing', 'split_cases', 'share_folds', 'stratified_folds', 'torn_exams', 'given_splits', 'fold_cases',
-           'balance', 'read_raw']
+           'find_in_path', 'given_exams', 'is_csv', 'exams_by_name', 'join_exams', 'add_exams', 'copied_exams',
+           'named_exams', 'add_spacing', 'split_cases', 'share_folds', 'stratified_folds', 'torn_exams', 'given_splits',
+           'fold_cases', 'balance', 'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
 import os, re, warnings
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import InputError, check_exists, digest, pmap, unit_hash
+from .copies import copy_groups, look
 from .images import SUFFIXES, check_annotation, dhash, read_picture, to_uint8
 
 # %% ../nbs/00_data.ipynb #d2a6c7a6
@@ -310,7 +311,7 @@ def read_pair(
         ann |= a > 0
     files = [digest(f) for f in files]
     return img, ann, dict(height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
-        annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), image_file_sha256=digest(data),
+        annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), look=look(to_uint8(img)), image_file_sha256=digest(data),
         annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)), spacing_row=spacing[0], spacing_col=spacing[1])
 
 def read_bytes(
@@ -491,17 +492,34 @@ def add_exams(
     table=None, # A provenance table; None: the package's; one without rows: none
     exams=None, # The user's: a CSV with the columns exam and case (or image), or a regular expression with one group
 )->pd.DataFrame: # `cases` with exam, exam_source, spacing_row and spacing_col (mm per pixel, NaN where unknown), spacing_source
-    "The exam of each case: by the provenance table, else by the user's word, else by its name; and its spacing."
+    "The exam of each case: by the provenance table, else by the user's word, its name, its copies; and its spacing."
     m, names = match_table(cases, provenance() if table is None else table), list(cases.case)
     exam, source = [e and f'hc18-{e}' for e in m.exam], list(m.exam_source)
     if exams is not None: exam, source = join_exams(exam, source, *given_exams(cases, exams), names)
     exam, source = join_exams(exam, source, 'name', named_exams(cases), names)
-    unknown = [n for n,e in zip(names, exam) if e is None]
-    if unknown:
-        warnings.warn(f'The exam of {len(unknown)} of {len(cases)} cases is not known (first: {unknown[0]}), and leakage between splits '
-                      'cannot be ruled out: pictures of one patient may lie on both sides. Name the exams in a CSV or by a regular expression.', stacklevel=2)
     own = [f'pixels-{h[:12]}' if isinstance(h, str) else f'case-{n}' for n,h in zip(names, cases.image_sha256)]
+    exam, source = join_exams(exam, source, 'copies', copied_exams(cases, exam, own), names)
+    unknown, copied = [n for n,e in zip(names, exam) if e is None], sum(s == 'copies' for s in source)
+    if unknown or copied:
+        more = f' {copied} more are near duplicates of others, and stay with them.' if copied else ''
+        warnings.warn(f'The exam of {len(unknown)} of {len(cases)} cases is not known{f" (first: {unknown[0]})" if unknown else ""}, and leakage between splits '
+                      f'cannot be ruled out: pictures of one patient may lie on both sides.{more} Name the exams in a CSV or by a regular expression.', stacklevel=2)
     return add_spacing(cases.assign(exam=[e or o for e,o in zip(exam, own)], exam_source=[s or 'none' for s in source]), m.spacing)
+
+def copied_exams(
+    cases, # Perhaps with `look`
+    exam, # What is known so far; None where unknown
+    own, # The exam that each case would be by itself
+)->list: # None where a case has no copy, or where nothing is unknown
+    "The exam by near duplicates: a group is called by the first, in the order of letters, of its own names."
+    if 'look' not in cases or None not in exam: return [None]*len(cases)
+    groups = defaultdict(list)
+    for i,g in enumerate(copy_groups(list(cases['look']))): groups[g].append(i)
+    out = [None]*len(cases)
+    for rows in groups.values():
+        if len(rows) > 1:
+            for i in rows: out[i] = min(own[k] for k in rows)
+    return out
 
 def named_exams(
     cases, # With `image` and `layout`

@@ -298,7 +298,7 @@ def to_input(
     return x if tuple(size) == canvas.shape else np.clip(warp(x, affine, size), 0, 1), affine
 
 # %% ../nbs/01_preprocess.ipynb #86271576
-FORMAT = 2   # of the prepared folder
+FORMAT = 3   # of the prepared folder
 KINDS = ('images', 'masks', 'full_masks')
 AFFINE = ('scale_row', 'scale_col', 'offset_row', 'offset_col')
 WORK = '.work'   # the staging folder inside the prepared one; gone when a run has come to its end
@@ -427,7 +427,7 @@ def replay(
 MAY_BE_EMPTY = ('given_split', 'label', 'image_folder', 'annotation_folder', 'mode', 'spacing_source')   # columns of text in which '' is a value
 FLOATS = ('spacing_row', 'spacing_col', 'disagreement', 'area', *AFFINE)
 TEXT = ('case', 'label', 'layout', 'image', 'annotation', 'image_folder', 'annotation_folder', 'given_split', 'mode', 'image_sha256', 'annotation_sha256',
-        'dhash', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
+        'dhash', 'look', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
 
 def read_cases(
     prepared, # The prepared folder
