@@ -579,7 +579,7 @@ def split_cases(
     wanted, exams = np.array(SPLITS)[np.array(fractions) > 0], sorted(set(cases.exam), key=str)
     if len(exams) < len(wanted):
         raise InputError('fractions', f'{len(exams)} exams cannot fill the splits {", ".join(wanted)}',
-                         f'at least {len(wanted)} exams are needed: add cases, or give a split that is not wanted the share 0')
+                         f'at least {len(wanted)} exams are needed: add cases, or prepare with a share of 0 for a split that is not wanted')
     if how == 'area':
         shares = share_folds(fractions, min(20, len(exams)))
         return cases.assign(split=np.repeat(SPLITS, shares)[stratified_folds(cases, sum(shares), seed)])
