@@ -131,7 +131,7 @@ METHODS = dict(holes='outlines filled', filled='filled masks', empty='without a 
 def prepared_text(cases, facts)->str:
     "What `prepare` did, as a person reads it."
     from itertools import groupby
-    from fetal_seg.data import balance
+    from fetal_seg.data import balance, few_exams
     key = lambda l: (l['kind'], l['reason'], l['remedy'])
     made = ', '.join(f'{n} {METHODS[m]}' for m,n in facts['methods'].items())
     kind = dict(outline='outlines', filled='filled masks, unchanged', ellipse='one ellipse each')[facts['annotation']]
@@ -140,7 +140,8 @@ def prepared_text(cases, facts)->str:
         files = [l['file'] for l in g]
         lines.append(f'left out: {", ".join(files[:3])}{f" and {len(files)-3} more" if len(files) > 3 else ""}: {reason}; {remedy}')
     known = ', '.join(f'{n} by {s}' for s,n in facts['exam_sources'].items())
-    return '\n'.join([*lines, f'{len(cases)} cases of {facts["exams"]} exams (known {known}) are in {facts["prepared"]}'])
+    few = few_exams(cases.exam[cases.split == 'test'].nunique())
+    return '\n'.join([*lines, *([f'warning: {few}'] if few else []), f'{len(cases)} cases of {facts["exams"]} exams (known {known}) are in {facts["prepared"]}'])
 
 @command
 def verify(argv=None)->int:
@@ -396,14 +397,32 @@ def crossval(argv=None)->int:
     p.add_argument('out', metavar='OUT', help='folder for the prepared data, the runs and the scores')
     p.add_argument('--k', type=int, default=5, help='folds')
     p.add_argument('--folds', type=int, nargs='+', metavar='I', help='only these folds, 0 to K-1')
+    p.add_argument('--split', default='hash', metavar='HOW', help='how exams are dealt to the folds: hash (a seeded hash of the exam) or area (stratified by area)')
+    p.add_argument('--valid', type=float, default=0.05, metavar='SHARE', help='of the exams outside a fold: those that validate (one exam at least)')
+    p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, as for fetal_seg_prepare')
+    p.add_argument('--canvas', type=int, nargs=2, metavar=('H', 'W'), help='height and width of prepared pictures, in pixels (--size of fetal_seg_prepare); 544 800 where not given')
+    p.add_argument('--mode', help='how pictures get that shape: auto, crop, letterbox or stretch; auto where not given')
+    p.add_argument('--outline', help='how an outline becomes a mask, as for fetal_seg_prepare; auto where not given')
     p.add_argument('--preset', default='laptop', help='the recipe: quick, laptop or full')
-    p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given")
+    p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given, and so for what follows")
+    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels")
+    p.add_argument('--bs', type=int, help='pictures in a batch')
+    p.add_argument('--lr', type=float, help='the largest learning rate of the cycle')
+    p.add_argument('--loss', help='as for fetal_seg_train: bce_dice, dice, bce, ...')
+    p.add_argument('--intensity', help='how a picture is scaled to [0, 1]: dtype, window, zscore or clahe')
+    p.add_argument('--width', type=int, help="channels of the U-Net's first level")
+    p.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='smallest and largest enlargement of the augmentation')
+    p.add_argument('--small', type=float, metavar='SHARE', help='take cases whose region is below this share of the picture more often')
+    p.add_argument('--patience', type=int, metavar='N', help='stop when the validation Dice has not risen for N epochs')
     p.add_argument('--seed', type=int, default=0, help='of folds, weights, order and augmentation')
+    p.add_argument('--workers', type=int, help='processes that prepare; one a core where not given')
     p.add_argument('--json', action='store_true', help='print the summary as JSON')
     a = p.parse_intermixed_args(argv)
     from fetal_seg.core import n_cores, read_json
     from fetal_seg.pipeline import crossval
-    crossval(raw_folder(a.raw), a.out, k=a.k, folds=a.folds, seed=a.seed, preset=a.preset, workers=n_cores(), epochs=a.epochs)
+    named = ('raw', 'out', 'workers', 'json')   # all others are called as `crossval` calls them: its own, those of `prepare`, entries of the recipe
+    crossval(raw_folder(a.raw), a.out, workers=n_cores() if a.workers is None else a.workers, **{n: v for n,v in vars(a).items() if n not in named})
     summary = read_json(Path(a.out)/'summary.json')
     show(summary, scores_text(summary), a.json)
     return 0

@@ -7,12 +7,13 @@ __all__ = ['DEFAULTS', 'N_PHANTOMS', 'demo', 'data_steps', 'evaluate_run', 'clos
            'run_fold', 'read_fold', 'fold_table', 'worst_cases', 'get_ensemble', 'evaluate_ensemble']
 
 # %% ../nbs/08_pipeline.ipynb #d02291ec
-import sys
+import inspect, os, shutil, sys
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
 from .core import InputError, check_exists, digest, digest_file, folder_lock, n_cores, progress, read_json, to_csv, write_json, write_text
-from .data import SPLITS, fold_cases, read_raw, split_cases
+from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
 from .seen import UNKNOWN, judged
 
@@ -28,7 +29,7 @@ def _settle(out, args, name='demo.json'):
     old = read_json(f) if f.exists() else args
     if old != args:
         k = next(k for k in {**args, **old} if old.get(k) != args.get(k))
-        raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args.get(k)}', 'choose another folder (--out), or delete this one')
+        raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args.get(k)}', 'choose another folder, or delete this one')
     write_json(f, args)
 
 # %% ../nbs/08_pipeline.ipynb #445e0b38
@@ -124,17 +125,19 @@ def fold_splits(
     cases, # With `exam`
     k:int=5, # Folds, 2 and up
     seed:int=0, # Of the folds and of the validation cases
-    valid:float=0.05, # Share of the exams outside a fold that validate
+    valid:float=0.05, # Share of the exams outside a fold that validate; one exam at least
+    how:str='hash', # hash, or area (stratified), as for `fold_cases`
 )->list: # k tables: case, exam, split (train, valid or test); sorted by case
     "The split of each fold: the fold is the test, and the rest is parted into train and valid."
     if not 0 < valid < 1: raise InputError('valid', f'{valid} is no share', 'give a number between 0 and 1, such as 0.05')
-    cases, out = fold_cases(cases, k, seed), []
+    cases, out = fold_cases(cases, k, seed, how), []
     for i in range(k):
-        test = cases[cases.fold == i].assign(split='test')
-        rest = split_cases(cases[cases.fold != i], (1-valid, valid, 0.), seed)
+        test, rest = cases[cases.fold == i].assign(split='test'), cases[cases.fold != i]
+        if rest.exam.nunique() < 2:
+            raise InputError('k', f'{k} folds of {cases.exam.nunique()} exams leave {rest.exam.nunique()} for training and validation in fold {i}',
+                             'both need one at least: add cases, or take 3 folds or more (of as many exams or more)')
+        rest = split_cases(rest, (1-valid, valid, 0.), seed, how)
         out.append(pd.concat([rest, test]).sort_values('case', ignore_index=True)[['case', 'exam', 'split']])
-        empty = [s for s in SPLITS if s not in set(out[-1].split)]
-        if empty: raise InputError('valid', f'fold {i} has no case in {empty[0]} with a share of {valid}', 'choose another share, fewer folds, or another seed')
     return out
 
 # %% ../nbs/08_pipeline.ipynb #27eaee8b
@@ -149,24 +152,31 @@ def crossval(
     preset:str='laptop', # The recipe: quick, laptop or full
     exams=None, # As for `prepare`
     layout=None, # As for `prepare`
+    split:str='hash', # How exams are dealt: hash, or area (stratified by the area of the region)
     workers:int=0, # Processes that prepare; 0: this one
     flips:bool=False, # Average with the mirrored picture, when the test cases are scored?
     post=None, # Steps after the threshold, when they are scored; None: those of the run
     device=None, # Where it is trained; None: the GPU if there is one
-    **changes, # Entries of the recipe that are to differ from the preset, such as `size` (of the network's input) and `epochs`
+    **changes, # What is to differ from the preset, such as `size` (of the network's input) and `epochs`; and further options of `prepare`, such as `mode`
 )->pd.DataFrame: # One row a finished fold, and one for all of them together
     "Train and test k times: every case is scored by a network that has not seen its exam."
     from fetal_seg.preprocess import CANVAS
     from fetal_seg.train import get_recipe
     raw, out, folds = check_exists(raw, 'folder').resolve(), Path(out), range(k) if folds is None else sorted(set(folds))
     if wrong := [i for i in folds if i not in range(k)]: raise InputError('folds', f'{wrong[0]} is none of {k} folds', f'they are numbered 0 to {k-1}')
-    how = dict(size=tuple(canvas or CANVAS), exams=exams, layout=layout, workers=workers)
+    changes, options = _part_options(changes)
+    if canvas and (len(canvas) != 2 or min(canvas) < 1): raise InputError('--canvas', f'{tuple(canvas)} is no height and width', 'give two numbers above 0')
+    how = dict(size=tuple(canvas or CANVAS), exams=exams, layout=layout, workers=workers, **options)
     setup = dict(seed=seed, init=None, canvas=list(how['size']), **get_recipe(preset, **changes))
     scoring = dict(flips=flips, post=None if post is None else list(post))
     _check_ours(out)
-    splits = [s[['case', 'split']].to_csv(index=False, lineterminator='\n') for s in fold_splits(_get_cases(raw, out/'prepared', exams, layout, workers), k, seed, valid)]
-    _settle(out, dict(raw=str(raw), k=k, valid=valid, exams=exams if exams is None else str(exams), layout=getattr(layout, 'name', layout), **setup), 'crossval.json')
+    more = {**({} if split == 'hash' else dict(split=split)), **{o: v if isinstance(v, (int, float, list)) else str(v) for o,v in options.items()}}   # as before where there are none
+    with _get_cases(raw, out, how) as cases:
+        splits = [s[['case', 'split']].to_csv(index=False, lineterminator='\n') for s in fold_splits(cases, k, seed, valid, split)]
+        _settle(out, dict(raw=str(raw), k=k, valid=valid, exams=exams if exams is None else str(exams), layout=getattr(layout, 'name', layout), **more, **setup), 'crossval.json')
+    if few := few_exams(cases.exam.nunique(), 'the cross-validation'): _say(f'warning: {few}')
     with folder_lock(out):
+        _move_in(out)
         for i in range(k): _check_fold(out/f'fold-{i}', splits[i], setup)
         done = {i: read_fold(out, i, scoring) for i in range(k) if (out/f'fold-{i}'/'scores.csv').exists()}
         for i in folds:
@@ -174,10 +184,32 @@ def crossval(
         return _sum_up(out, done, k)
 
 # %% ../nbs/08_pipeline.ipynb #115ffa24
-def _get_cases(raw, prepared, exams, layout, workers):
-    "The cases with their exams: out of the prepared folder, if it is whole."
-    from fetal_seg.preprocess import read_cases
-    return read_cases(prepared) if (prepared/'prepare.json').exists() else read_raw(raw, workers=workers, layout=layout, exams=exams)[0]
+def _part_options(
+    changes:dict, # What a user wants otherwise; None: as usual
+)->tuple: # (entries of the recipe; options of `prepare` beside those that `crossval` names itself)
+    "Tell what is for `prepare` from what is for the recipe."
+    from fetal_seg.preprocess import prepare
+    known = {n: p.default for n,p in inspect.signature(prepare).parameters.items() if n not in ('raw', 'out', 'size', 'seed', 'fractions', 'split', 'workers', 'scheduler')}
+    options = {n: v for n,v in changes.items() if n in known and v is not None and v != known[n]}
+    return {n: v for n,v in changes.items() if n not in known}, options
+
+def _beside(out): return (full := out.resolve()).with_name(full.name + '.preparing')
+
+@contextmanager
+def _get_cases(raw, out, how):
+    "The cases with exam and area: out of the prepared folder, if it is whole; else one is made beside `out`, and goes again if what is done with the cases fails."
+    from fetal_seg.preprocess import prepare, read_cases
+    whole, beside = (out/'prepared'/'prepare.json').exists(), _beside(out)
+    try: yield read_cases(out/'prepared') if whole else prepare(raw, beside, fractions=(1., 0., 0.), **how)
+    except InputError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+def _move_in(out):
+    "Make what was prepared beside `out` the prepared folder, unless there is one."
+    if not _beside(out).exists(): return
+    if (out/'prepared').exists(): shutil.rmtree(_beside(out))
+    else: os.replace(_beside(out), out/'prepared')
 
 def _data(out):
     "The digest of all prepared files, whatever their split; None while the folder is not whole."

@@ -578,7 +578,7 @@ def replay(
 MAY_BE_EMPTY = ('given_split', 'label', 'image_folder', 'annotation_folder', 'mode', 'spacing_source')   # columns of text in which '' is a value
 FLOATS = ('spacing_row', 'spacing_col', 'disagreement', 'enclosed', 'change', 'area', *AFFINE)
 TEXT = ('case', 'label', 'layout', 'image', 'annotation', 'image_folder', 'annotation_folder', 'given_split', 'mode', 'image_sha256', 'annotation_sha256',
-        'dhash', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
+        'dhash', 'look', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
 
 def read_cases(
     prepared, # The prepared folder

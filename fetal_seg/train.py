@@ -232,7 +232,7 @@ class RunFolder(Callback):
         log = list(self.recorder.log)
         values = dict(zip(['epoch', *self.recorder.metric_names[1:-1]], (float('nan') if v is None else float(v) for v in log)), train_loss=float(np.mean(self.losses)))
         if not math.isfinite(values['valid_loss']):
-            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}', 'train again with a lower learning rate (--lr)')
+            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}', 'train again with a lower learning rate (fetal_seg_train --lr)')
         self.rows.append(dict(values, epoch=self.epoch, seconds=round(time.time()-self.t, 1)))
         if values['dice'] > self.best:
             self.best = values['dice']

@@ -305,7 +305,7 @@ def exams_table(n, rng, start=0):
 def test_hash_split_is_disjoint_and_stable(seed):
     rng = np.random.default_rng(seed)
     old, new = exams_table(200, rng), exams_table(300, rng, start=100)       # some new cases are of old exams
-    fractions = rng.dirichlet([8,1,1])
+    fractions = (rng.dirichlet([8,1,1]) + 0.1)/1.3                          # no split so small that exams are lent to it: see test_splits
     both = pd.concat([new, old]).sample(frac=1, random_state=seed)
     for f,by in ((lambda c: split_cases(c, tuple(fractions), seed), 'split'), (lambda c: fold_cases(c, 4, seed), 'fold')):
         a, b = f(old), f(both)
