@@ -97,8 +97,9 @@ def place_lesion(
     (h,w),reach = shape, float(lesion_radius(lesion).max())
     ey,ex = (reach*o for o in ellipse_extent(Region(*lesion[:5])))
     f = min(1, ((slot[1]-slot[0])*w-6)/2/ex, .43*h/ey)
-    ey,ex = f*ey,f*ex
-    return lesion._replace(a=f*lesion.a, b=f*lesion.b, cy=min(max(lesion.cy,ey+.08*h),h-3-ey), cx=min(max(lesion.cx,slot[0]*w+ex+2),slot[1]*w-ex-3))
+    a,b = max(f*lesion.a,1.5), max(f*lesion.b,1.5)                # never without a pixel
+    ey,ex = max(f*ey,1.5), max(f*ex,1.5)
+    return lesion._replace(a=a, b=b, cy=min(max(lesion.cy,ey+.08*h),h-3-ey), cx=min(max(lesion.cx,slot[0]*w+ex+2),slot[1]*w-ex-3))
 
 def _gen(exam, part): return np.random.default_rng([exam,part])
 
