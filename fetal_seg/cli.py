@@ -66,13 +66,14 @@ def demo(argv=None)->int:
     p = get_parser('fetal_seg_demo', 'The whole job, from raw pictures to heatmaps and a report; without --raw on simulated pictures, which are made first.')
     p.add_argument('--raw', metavar='DIR', help='the raw folder, as downloaded; without it pictures are simulated')
     p.add_argument('--out', metavar='DIR', default='demo', help='folder for all results')
-    p.add_argument('--epochs', type=int, metavar='N', help='times through the training cases; 30 where not given')
-    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels; 96 144 for simulated and 176 256 for real pictures where not given")
+    p.add_argument('--scene', default='heads', choices=('heads', 'lesions'), help='what is simulated: fetal heads, or breasts with none, one or several lesions')
+    p.add_argument('--epochs', type=int, metavar='N', help='times through the training cases; 30 where not given, 36 for lesions')
+    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels; 96 144 for simulated heads, 128 160 for simulated lesions and 176 256 for real pictures where not given")
     p.add_argument('--seed', type=int, default=0, help='of the split, the simulation and the training')
     p.add_argument('--json', action='store_true', help='print the closing figures as JSON')
     a = p.parse_args(argv)
     from fetal_seg import pipeline
-    with _stdout_to_stderr(a.json): result = pipeline.demo(a.raw, a.out, a.epochs, a.size, a.seed)
+    with _stdout_to_stderr(a.json): result = pipeline.demo(a.raw, a.out, a.epochs, a.size, a.seed, scene=a.scene)
     show(result, '\n' + pipeline.closing_table(result), a.json)
     return 0
 
