@@ -397,6 +397,7 @@ def read_npy(
     f.seek(0)
     return np.load(f, allow_pickle=False)
 
+# %% ../nbs/images.ipynb #ff413f60
 def read_volume(
     path, # For the error
     data:bytes, # The file's content
@@ -471,6 +472,7 @@ def _read_array(path, data):
     except Exception as e: raise InputError(path, f'this {kind} file cannot be decoded: it is damaged, cut short, or of a kind unknown here ({type(e).__name__})', AGAIN) from None
     return as_picture(path, v), kind, spacing if spacing != (1, 1) and min(spacing) > 0 else (np.nan, np.nan)
 
+# %% ../nbs/images.ipynb #2c304024
 def read_values(
     path, # An NPY, NIfTI, MetaImage or NRRD file
     data:bytes=None, # Its bytes, where they were read already
@@ -564,6 +566,7 @@ def why_passed(
     if is_dicom(path, head): return dicom_passed(path)
     return () if suffix == '' and has_picture_mark(head) else NO_PICTURE
 
+# %% ../nbs/images.ipynb #4d19e858
 _KINDS = {'1.2.840.10008.1.3.10': 'a table of contents (DICOMDIR)', '1.2.840.10008.5.1.4.1.1.66.4': 'a segmentation (DICOM SEG)', '1.2.840.10008.5.1.4.1.1.104.1': 'a document (DICOM PDF)'}
 
 def dicom_passed(
