@@ -261,6 +261,7 @@ def to_number(
     "A number as people write it."
     return float(pd.to_numeric(str(text).strip().replace(',', '.'), errors='coerce'))
 
+# %% ../nbs/00_data.ipynb #e53e9b9d
 SPACINGS = 0.01, 1.   # mm: smaller or larger is no pixel of an ultrasound picture
 
 def check_spacing(
@@ -277,6 +278,7 @@ def check_spacing(
     likely = f'; it is likely in {unit[0]}: {unit[1]:.4g} mm' if unit else ''
     raise InputError(path, f'{what} is {mm:g} mm, and must be from {lo:g} to {hi:g}{likely}', 'give the side of a pixel in mm')
 
+# %% ../nbs/00_data.ipynb #1e9c11d0
 def read_sizes(
     raw, # The raw folder
     tables, # Files of tables, from `sort_files`
@@ -377,6 +379,7 @@ def find_annotations(
         elif beside and beside[1].lower() in stems or inside[f] and others: out.setdefault(f, _ANNOTATION)
     return out
 
+# %% ../nbs/00_data.ipynb #99d1c2fb
 def find_pictures(
     folder, # Any folder
 )->tuple: # (paths below it, sorted; DataFrame of file, kind, reason: what is passed over)

@@ -397,6 +397,7 @@ def read_npy(
     f.seek(0)
     return np.load(f, allow_pickle=False)
 
+# %% ../nbs/images.ipynb #ff413f60
 def read_volume(
     path, # For the error
     data:bytes, # The file's content
@@ -420,7 +421,7 @@ def read_volume(
         if math.prod(size) > 3*(Image.MAX_IMAGE_PIXELS or math.inf): raise InputError(path, *_bomb())
         _check_whole(data, kind, reader)
         im = reader.Execute()
-    return sitk.GetArrayFromImage(im), tuple(map(float, im.GetSpacing()[1::-1]))
+    return sitk.GetArrayFromImage(im), tuple(round(float(s), 6) for s in im.GetSpacing()[1::-1])   # to the nanometre: NIfTI has 32 bits
 
 def _elsewhere(data, kind):
     "Does a header name another file?"
@@ -429,15 +430,22 @@ def _elsewhere(data, kind):
     return re.search(rb'(?m)^\s*ElementDataFile\s*=\s*LOCAL\s*$', data[:65536]) is None
 
 def _check_whole(data, kind, reader):
-    "Raise where a file without compression holds fewer bytes than its header says."
-    if kind == 'NRRD' and re.search(rb'(?im)^encoding: *raw', data.partition(b'\n\n')[0].replace(b'\r', b'')) is None: return
-    head = dict(NIfTI=352, NRRD=data.replace(b'\r', b'').find(b'\n\n') + 2).get(kind) or re.search(rb'ElementDataFile\s*=\s*LOCAL\s*?\n', data[:65536]).end()
-    if kind == 'MetaImage' and re.search(rb'(?im)^\s*CompressedData\s*=\s*True', data[:head]): return
+    "Raise where a file holds fewer bytes than its header says."
     import SimpleITK as sitk
-    each = {getattr(sitk, f'sitk{v}{n}'): b for n,b in (('Int8', 1), ('Int16', 2), ('Int32', 4), ('Int64', 8)) for v in ('', 'U', 'Vector', 'VectorU')}
-    each |= {getattr(sitk, f'sitk{v}{n}'): b for n,b in (('Float32', 4), ('Float64', 8)) for v in ('', 'Vector')}
-    need = math.prod(reader.GetSize())*reader.GetNumberOfComponents()*each.get(reader.GetPixelID(), 0)
-    if len(data) - head < need: raise ValueError('cut short')
+    if kind == 'NIfTI': at, need = 352, None
+    elif kind == 'NRRD':
+        at, need = next((m.end() for m in [re.search(rb'\r?\n\r?\n', data)] if m), len(data)), None
+        if re.search(rb'(?im)^encoding: *raw', data[:at]) is None: return   # others notice it by themselves
+    else:
+        at = re.search(rb'ElementDataFile\s*=\s*LOCAL\s*?\n', data[:65536]).end()
+        packed = re.search(rb'(?im)^\s*CompressedData\s*=\s*True', data[:at])
+        size = re.search(rb'(?im)^\s*CompressedDataSize\s*=\s*(\d+)', data[:at])
+        need = (int(size[1]) if size else 0) if packed else None
+    if need is None:   # without compression
+        names = (('Int8', 1), ('Int16', 2), ('Int32', 4), ('Int64', 8), ('Float32', 4), ('Float64', 8))
+        each = {getattr(sitk, f'sitk{v}{n}', None): b for n,b in names for v in ('', 'U', 'Vector', 'VectorU')}
+        need = math.prod(reader.GetSize())*reader.GetNumberOfComponents()*each.get(reader.GetPixelID(), 0)
+    if len(data) - at < need: raise ValueError('cut short')
 
 # %% ../nbs/images.ipynb #1ad0c42c
 def as_picture(
@@ -464,6 +472,7 @@ def _read_array(path, data):
     except Exception as e: raise InputError(path, f'this {kind} file cannot be decoded: it is damaged, cut short, or of a kind unknown here ({type(e).__name__})', AGAIN) from None
     return as_picture(path, v), kind, spacing if spacing != (1, 1) and min(spacing) > 0 else (np.nan, np.nan)
 
+# %% ../nbs/images.ipynb #2c304024
 def read_values(
     path, # An NPY, NIfTI, MetaImage or NRRD file
     data:bytes=None, # Its bytes, where they were read already
@@ -550,12 +559,14 @@ def why_passed(
     if name.startswith('.'): return NO_PICTURE
     if suffix in NOT_READ: return NOT_READ[suffix]
     if suffix in SUFFIXES and suffix not in ('.dcm', '.dicom'): return ()
+    if not os.path.isfile(path): return NO_PICTURE   # a pipe would never end
     try:
         with open(path, 'rb') as f: head = f.read(4096)
     except OSError as e: return f'this cannot be read ({e.strerror})', 'get the right to read it, or take it out'
     if is_dicom(path, head): return dicom_passed(path)
     return () if suffix == '' and has_picture_mark(head) else NO_PICTURE
 
+# %% ../nbs/images.ipynb #4d19e858
 _KINDS = {'1.2.840.10008.1.3.10': 'a table of contents (DICOMDIR)', '1.2.840.10008.5.1.4.1.1.66.4': 'a segmentation (DICOM SEG)', '1.2.840.10008.5.1.4.1.1.104.1': 'a document (DICOM PDF)'}
 
 def dicom_passed(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image, TiffImagePlugin
 from fetal_seg.core import InputError, NotFoundError
-from fetal_seg.images import (INTENSITIES, SUFFIXES, TAGS, Picture, dhash, read_img, read_picture,
+from fetal_seg.images import (INTENSITIES, SUFFIXES, TAGS, Picture, dhash, read_img, read_picture, read_values,
                               scale_intensity, to_float, to_uint8)
 
 rng = np.random.default_rng(0)
@@ -614,3 +614,209 @@ def test_dhash_of_a_picture_of_nine_by_eight():
         assert dhash(p) == f'{int(bits, 2):016x}' == dhash(p.astype(np.uint16)*257)
 
 # Speed
+
+# An alpha that says nothing
+
+def bmp32(img, alpha):
+    "A BMP with a V4 header that declares an alpha mask."
+    h, w = img.shape
+    px = np.dstack([img, img, img, np.full_like(img, alpha)])[::-1].tobytes()
+    head = struct.pack('<IiiHHIIiiII', 108, w, h, 1, 32, 3, len(px), 2835, 2835, 0, 0) + struct.pack('<IIII', 0xff0000, 0xff00, 0xff, 0xff000000) + b'BGRs' + bytes(48)
+    return b'BM' + struct.pack('<IHHI', 14+108+len(px), 0, 0, 122) + head + px
+
+def test_an_alpha_of_0_everywhere_is_none():
+    near(read(bmp32(grey, 0), 'a.bmp').pixels, grey, 0)
+    near(read(bmp32(grey, 128), 'a.bmp').pixels, grey*(128/255), 0.5)
+    for kind, kw in (('PNG', {}), ('TIFF', {}), ('WEBP', dict(lossless=True, exact=True))):
+        near(read(encode(np.dstack([colour, 0*grey]), kind, **kw)).pixels, luma(colour), R)
+        one = 0*grey; one[2, 3] = 255                                                  # a single opaque pixel: alpha is meant
+        near(read(encode(np.dstack([colour, one]), kind, **kw)).pixels, luma(colour)*(one > 0), R)
+    near(read(encode(np.dstack([grey, 0*grey]), 'PNG')).pixels, grey, 0)               # grey and alpha
+    near(read(encode(paletted(bytes(6)), 'PNG')).pixels, 0*grey, 0)                    # a palette that names all its entries transparent is believed
+
+# DICOM: colours by the stream's own marks
+
+def jpeg_stream(a, subsampling, mark, quality=98):
+    "A JPEG stream of three components with the marks that are asked for: jfif, none, adobe0 (RGB), adobe1 (YCbCr), names (R, G, B)."
+    rgb = mark in ('adobe0', 'names', 'rgb, none')
+    s = encode(np.dstack([a]*3), 'JPEG', quality=quality, subsampling=0 if rgb else subsampling, keep_rgb=rgb)
+    out, at = s[:2], 2
+    while s[at+1] != 0xda:                                                              # without APP0 and APP14
+        n = 2 + int.from_bytes(s[at+2:at+4], 'big')
+        if s[at+1] not in (0xe0, 0xee): out += s[at:at+n]
+        elif mark == 'jfif' and s[at+1] == 0xe0 or mark == 'adobe0' and s[at+1] == 0xee: out += s[at:at+n]
+        at += n
+    if mark == 'adobe1': out = out[:2] + b'\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01' + out[2:]
+    s = bytearray(out + s[at:])
+    if mark == 'rgb, none':                                                             # numbers instead of names
+        for a,b in zip(b'RGB', b'\1\2\3'):
+            at = s.index(bytes([0xff, 0xc0])) + 10; s[at + 3*(b-1)] = b
+            at = s.index(bytes([0xff, 0xda])) + 5;  s[at + 2*(b-1)] = b
+    return bytes(s)
+
+smooth = (40 + 160*np.add.outer(np.linspace(0, 1, 48), np.linspace(0, 1, 64))/2).astype(np.uint8)
+
+@pytest.mark.parametrize('tag', ['RGB', 'YBR_FULL', 'YBR_FULL_422'])
+@pytest.mark.parametrize('mark', ['jfif', 'adobe1', 'adobe0', 'names'])
+@pytest.mark.parametrize('subsampling', [0, 1, 2])
+def test_jpeg_colours_are_those_of_the_stream(mark, tag, subsampling):
+    a = np.dstack([smooth]*3)
+    p = scan(a, kind=tag, syntax='1.2.840.10008.1.2.4.50', pixels=encapsulated(jpeg_stream(smooth, subsampling, mark)))
+    near(p.pixels, smooth, 4)
+
+@pytest.mark.parametrize('tag', ['RGB', 'YBR_FULL', 'YBR_FULL_422'])
+def test_a_jpeg_without_marks(tag):
+    "Unequal sampling tells; without it the tag is believed where the pixels do not contradict it."
+    a, syntax = np.dstack([smooth]*3), '1.2.840.10008.1.2.4.50'
+    for subsampling in (1, 2): near(scan(a, kind=tag, syntax=syntax, pixels=encapsulated(jpeg_stream(smooth, subsampling, 'none'))).pixels, smooth, 4)
+    ybr, rgb = (dicom(a, kind=tag, syntax=syntax, pixels=encapsulated(jpeg_stream(smooth, 0, m))) for m in ('none', 'rgb, none'))
+    right, wrong = (rgb, ybr) if tag == 'RGB' else (ybr, rgb)
+    near(read(right, 'scan.dcm').pixels, smooth, 4)
+    refused(wrong, 'pixels that are called', name='scan.dcm')
+
+def test_uncompressed_colours_that_are_called_by_a_wrong_name():
+    rgb, ybr = np.dstack([smooth]*3), np.dstack([smooth, 0*smooth+128, 0*smooth+128])
+    near(scan(rgb, kind='RGB').pixels, smooth, 0); near(scan(ybr, kind='YBR_FULL').pixels, smooth, 0)
+    refused(dicom(ybr, kind='RGB'), 'called RGB and look like YCbCr', name='scan.dcm')
+    refused(dicom(rgb, kind='YBR_FULL'), 'called YCbCr and look like RGB', name='scan.dcm')
+    flat = np.full((9, 9, 3), 128, np.uint8)                                            # flat pictures tell nothing
+    for kind in ('RGB', 'YBR_FULL'): near(scan(flat, kind=kind).pixels, flat[..., 0], 0)
+
+# DICOM: windows
+
+@pytest.mark.parametrize('kind', ['MONOCHROME1', 'MONOCHROME2'])
+@pytest.mark.parametrize('window, bits', [((128, 256), 8), ((512, 1024), 10), ((2048, 4096), 12), ((32768, 65536), 16)])
+def test_a_window_says_how_many_bits_are_used(window, bits, kind):
+    v = rng.integers(0, 2**bits, shape).astype(np.uint16)
+    p = scan(v, 16, kind=kind, WindowCenter=window[0], WindowWidth=window[1])
+    seen = v if kind == 'MONOCHROME2' else 2**bits - 1 - v
+    near(p.pixels, seen*((255 if bits == 8 else 65535)/(2**bits-1)), 0.5)
+    assert p.bits == (8 if bits == 8 else 16)
+
+@pytest.mark.parametrize('seed', range(20))
+def test_windows_against_the_standards_equation(seed):
+    "C.11.2.1.2.1, for pixels that lie inside; outside, BitsStored decides."
+    r = np.random.default_rng(seed)
+    slope, intercept = float(r.choice([1, 0.5, 2])), float(r.choice([0, -20, 7]))
+    low, high = sorted(r.choice(np.arange(300, 30000), 2, replace=False).tolist())
+    v = r.integers(low, high+1, shape).astype(np.uint16)
+    lo, hi = low*slope + intercept, high*slope + intercept
+    c, w = (lo+hi)/2 + 0.5, hi - lo + 1
+    exact = (((v*slope + intercept) - (c-0.5))/(w-1) + 0.5)*65535
+    tags = dict(RescaleSlope=slope, RescaleIntercept=intercept, WindowCenter=f'{c:.12g}', WindowWidth=f'{w:.12g}')
+    near(scan(v, 16, **tags).pixels, exact, 1)
+    v[0, 0] = min(high + 9, 65535)
+    near(scan(v, 16, **tags).pixels, v, 0)
+
+@pytest.mark.parametrize('tags', [dict(WindowCenter=[128, 20], WindowWidth=[256, 40]), dict(WindowCenter=128, WindowWidth=256, VOILUTFunction='SIGMOID'),
+                                  dict(WindowCenter=128), dict(WindowCenter=-500, WindowWidth=2000), dict(WindowCenter=40000, WindowWidth=80000), dict(WindowCenter=50, WindowWidth=1)])
+def test_windows_that_say_nothing(tags):
+    v = grey.astype(np.uint16)
+    near(scan(v, 16, **tags).pixels, v, 0)
+
+def test_a_window_never_changes_8_bits():
+    near(scan(grey//2, WindowCenter=64, WindowWidth=128).pixels, grey//2, 0)
+
+# DICOM: whose picture it is
+
+def exam(**tags): return scan(grey, **tags).exam
+
+def test_exams_of_headers():
+    a = exam(PatientID='0042', StudyInstanceUID='1.2.3')
+    assert re.fullmatch('dicom-[0-9a-f]{16}', a) and '0042' not in a
+    assert a == exam(PatientID='0042 ', StudyInstanceUID='1.2.4') != exam(PatientID='0043', StudyInstanceUID='1.2.3')
+    studies = {exam(PatientID=p, StudyInstanceUID='1.2.3') for p in ('', '0000', 'ANONYMOUS', 'Anonymized', 'n/a')}
+    assert len(studies) == 1 and a not in studies
+    assert exam(PatientID='', StudyInstanceUID='') == '' == read(encode(grey, 'PNG')).exam
+    assert exam(PatientID='1.2.3') != exam(PatientID='', StudyInstanceUID='1.2.3')       # a patient is no study
+
+def test_a_key_of_ones_own(monkeypatch):
+    a = exam(PatientID='0042')
+    monkeypatch.setenv('FETAL_SEG_KEY', 'a secret')
+    b = exam(PatientID='0042')
+    assert a != b == exam(PatientID='0042')
+
+# Arrays
+
+sitk = pytest.importorskip('SimpleITK')
+
+def npy(a):
+    f = BytesIO(); np.save(f, a); return f.getvalue()
+
+def volume(tmp_path, a, suffix, spacing=None, colour=False, **kw):
+    im = sitk.GetImageFromArray(a, isVector=colour)
+    if spacing: im.SetSpacing(spacing)
+    sitk.WriteImage(im, str(tmp_path/f'v{suffix}'), **kw)
+    return (tmp_path/f'v{suffix}').read_bytes()
+
+@pytest.mark.parametrize('compress', [False, True])
+@pytest.mark.parametrize('suffix', ['.nii', '.nii.gz', '.mha', '.nrrd'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.uint16, np.float32])
+def test_volumes_of_one_slice(tmp_path, suffix, dtype, compress):
+    a = rng.integers(0, 256 if dtype == np.uint8 else 32768, (7, 11)).astype(dtype)
+    for v, spacing in ((a, (0.1, 0.3)), (a[None], (0.1, 0.3, 1))):
+        data = volume(tmp_path, v, suffix, spacing, useCompression=compress)
+        p = read(data, f'x{suffix}')
+        near(p.pixels, a, 0)
+        np.testing.assert_allclose(p.spacing, (0.3, 0.1), rtol=1e-6)
+        got = read_values('x', data)
+        assert (got == a).all() and got.dtype == dtype
+    assert np.isnan(read(volume(tmp_path, a, suffix), 'x').spacing).all()                # nobody said one
+
+@pytest.mark.parametrize('suffix', ['.nii', '.mha', '.nrrd'])
+def test_three_slices_and_vectors_are_colours(tmp_path, suffix):
+    planes = np.ascontiguousarray(np.moveaxis(colour, -1, 0))
+    for data in (volume(tmp_path, planes, suffix, (0.2, 0.2, 1)), volume(tmp_path, colour, suffix, (0.2, 0.2), colour=True), npy(colour), npy(planes), npy(colour[None])):
+        near(read(data, f'x{suffix}').pixels, luma(colour), R)
+        assert (read_values('x', data) == colour).all()
+    for n in (2, 4, 30): refused(volume(tmp_path, np.zeros((n, 7, 11), np.uint8), suffix), f'a volume of 11x7x{n}', 'the slice that is meant', name=f'x{suffix}')
+
+@pytest.mark.parametrize('suffix', ['.nii', '.nii.gz', '.mha', '.nrrd'])
+@pytest.mark.parametrize('compress', [False, True])
+def test_no_part_of_an_array_passes_for_the_whole(tmp_path, suffix, compress, capfd):
+    a = rng.integers(0, 256, (13, 17)).astype(np.uint8)
+    data = volume(tmp_path, a, suffix, useCompression=compress)
+    for cut in sorted({*range(1, len(data), 23), *range(len(data)-12, len(data))}):
+        try: p = read_picture('x' + suffix, data[:cut])
+        except InputError as e: assert '\n' not in str(e); continue
+        assert (p.pixels == a).all(), cut
+    assert capfd.readouterr() == ('', '')
+
+def test_no_part_of_an_npy_passes_for_the_whole():
+    data = npy(grey)
+    for n in range(len(data)):
+        with pytest.raises(InputError): read_picture('x.npy', data[:n])
+
+def test_npy_by_type():
+    near(read(npy(grey)).pixels, grey, 0); near(read(npy(deep)).pixels, deep, 0); near(read(npy(grey > 99)).pixels, (grey > 99)*255., 0)
+    near(read(npy(np.asfortranarray(grey))).pixels, grey, 0)
+    unit = rng.random(shape)
+    near(read(npy(unit)).pixels, unit*65535, 0.5)
+    near(read(npy(deep.astype(np.int64))).pixels, deep, 0)
+    for v in (1, 255): near(read(npy((grey > 99)*v)).pixels, (grey > 99)*v, 0)           # a mask
+    for a, text in ((grey.astype(np.int32), 'white may be 255'), (grey - 300., 'nothing says'), (grey.astype(complex), 'no numbers'), (np.array([['a']]), 'no numbers'),
+                    (np.zeros((4, 5, 6)), 'an array of 4x5x6'), (np.zeros((4, 5, 4)), 'an array of 4x5x4'), (np.zeros(5), 'an array of 5'), (np.float64(3), 'one number'),
+                    (np.zeros((0, 4)), 'an array of 0x4'), (np.full((2, 2), np.nan), 'nan')):
+        refused(npy(a), text, name='x.npy')
+    refused(npy(np.array([dict(a=1)], object)), 'no numbers', name='x.npy')             # a pickle is never opened
+    big = npy(grey).replace(b'(5, 7), }' + b' '*8, b'(99999, 99999), }')
+    refused(big, 'cut short', name='x.npy')
+
+def test_a_header_that_names_another_file(tmp_path):
+    (tmp_path/'secret.raw').write_bytes(bytes(77))
+    head = 'ObjectType = Image\nNDims = 2\nDimSize = 11 7\nElementType = MET_UCHAR\nElementDataFile = {}\n'
+    for name in ('secret.raw', str(tmp_path/'secret.raw'), 'LIST\nsecret.raw', 'LOCAL2'):
+        refused(head.format(name).encode() + bytes(77), 'pixels lie in another file', name='x.mha')
+    nrrd = 'NRRD0004\ntype: uchar\ndimension: 2\nsizes: 11 7\nencoding: raw\n{}: secret.raw\n\n'
+    for key in ('data file', 'datafile'): refused(nrrd.format(key).encode() + bytes(77), 'pixels lie in another file', name='x.nrrd')
+
+def test_values_of_what_is_no_array(tmp_path):
+    with pytest.raises(InputError, match='this is no NPY'): read_values('a.png', encode(grey, 'PNG'))
+    np.save(tmp_path/'a.npy', grey)
+    assert (read_values(tmp_path/'a.npy') == grey).all() and (read_img(tmp_path/'a.npy') == grey).all()
+
+def test_without_simpleitk(monkeypatch, tmp_path):
+    data = volume(tmp_path, grey, '.mha')
+    monkeypatch.setitem(sys.modules, 'SimpleITK', None)
+    refused(data, "pip install 'fetal_seg[medical]'", name='x.mha')
+    near(read(npy(grey)).pixels, grey, 0)
