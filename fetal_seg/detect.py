@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FOUND', 'COUNTS', 'RATES', 'components', 'lesion_ious', 'new_hits', 'count_lesions', 'share_interval', 'share_of',
-           'auc', 'auc_interval', 'has_detection', 'detection', 'by_class', 'Froc', 'plot_froc']
+           'auc', 'auc_interval', 'detection', 'by_class', 'Froc', 'plot_froc']
 
-# %% ../nbs/05d_detect.ipynb #d70a0432
+# %% ../nbs/05d_detect.ipynb #ee98493c
 import math
 import numpy as np, pandas as pd
 from scipy import ndimage
@@ -14,7 +14,7 @@ from .core import InputError
 from .metrics import bootstrap_mean
 from .report import OKABE_ITO, hex_colour
 
-# %% ../nbs/05d_detect.ipynb #6daeb827
+# %% ../nbs/05d_detect.ipynb #65301729
 FOUND = 0.1   # the least IoU of a candidate and the lesion that it finds
 
 def components(
@@ -61,7 +61,7 @@ def count_lesions(
     found = int(new_hits(near).sum())
     return dict(lesions_truth=near.shape[1], lesions_pred=near.shape[0], lesions_found=found, false_positives=near.shape[0] - found)
 
-# %% ../nbs/05d_detect.ipynb #8d333a67
+# %% ../nbs/05d_detect.ipynb #aa50a17a
 def share_interval(
     values, # (N,) 0 or 1 each
     exams, # (N,) the exam of each
@@ -85,7 +85,7 @@ def share_of(
     if not len(values): return dict(mean=math.nan, low=math.nan, high=math.nan, n=0)
     return dict(zip(('mean', 'low', 'high'), (float(values.mean()), *share_interval(values, exams, **kw))), n=len(values))
 
-# %% ../nbs/05d_detect.ipynb #3b428c70
+# %% ../nbs/05d_detect.ipynb #14949921
 def auc(
     worth, # (N,) the score of each picture, such as the heatmap's maximum
     positive, # (N,) bool: has it a region?
@@ -115,14 +115,8 @@ def auc_interval(
     a = a[~np.isnan(a)]
     return tuple(map(float, np.quantile(a, [(1-level)/2, (1+level)/2]))) if len(a) else (math.nan, math.nan)
 
-# %% ../nbs/05d_detect.ipynb #aff13c4f
+# %% ../nbs/05d_detect.ipynb #4bd989c8
 COUNTS = ('lesions_truth', 'lesions_pred', 'lesions_found', 'false_positives')
-
-def has_detection(
-    scores, # DataFrame, one row a case
-)->bool:
-    "Has a table the counts of lesions, and some picture that has none, or several?"
-    return 'lesions_truth' in scores and bool((scores.lesions_truth.dropna() != 1).any())
 
 def _of_lesions(scores, **kw):
     "Sensitivity, precision and false positives of counted lesions."
@@ -151,7 +145,7 @@ def detection(
     out['area_in_empty'] = float(scores.area[~there].mean()) if 'area' in scores and (~there).any() else math.nan
     return out | _of_lesions(scores, **kw)
 
-# %% ../nbs/05d_detect.ipynb #87688b81
+# %% ../nbs/05d_detect.ipynb #df6d9e28
 def by_class(
     scores, # DataFrame, one row a case, as for `detection`, with dice
     column:str='label', # The column that says the class
@@ -167,7 +161,7 @@ def by_class(
                      'lesion_sensitivity': n.lesions_found/n.lesions_truth if n.lesions_truth else math.nan, 'false_positives': n.false_positives/len(g)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05d_detect.ipynb #4d01b5e3
+# %% ../nbs/05d_detect.ipynb #cc3d2a11
 RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}   # false positives a picture
 
 class Froc:
@@ -232,7 +226,7 @@ class Froc:
         return dict(sensitivity={r: described(v, d) for r,v,d in zip(RATES, s, drawn.T)}, cpm=described(s.mean(), drawn.mean(1)), level=self.level, by=self.by, iou=self.iou,
                     candidates=len(self.worth), lesions=int(sum(self.lesions)), pictures=len(self.lesions))
 
-# %% ../nbs/05d_detect.ipynb #d47dff59
+# %% ../nbs/05d_detect.ipynb #7be144a5
 def plot_froc(
     froc, # A `Froc` that looked on
     detected:dict=None, # From `detection`: the mask's own point is marked
