@@ -364,7 +364,7 @@ def scores_text(summary, problems=None)->str:
         lines.append(f'expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
     if r := summary.get('risk_coverage'): lines.append(f'of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
-        lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
+        lines.append(f'{len(g)} case{"s"*(len(g) > 1)}: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
 
 @command
