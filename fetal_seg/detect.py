@@ -6,7 +6,7 @@
 __all__ = ['FOUND', 'COUNTS', 'RATES', 'components', 'lesion_ious', 'new_hits', 'count_lesions', 'share_interval', 'share_of',
            'auc', 'auc_interval', 'detection', 'by_class', 'Froc', 'plot_froc']
 
-# %% ../nbs/05d_detect.ipynb #ee98493c
+# %% ../nbs/05d_detect.ipynb #3e51a48e
 import math
 import numpy as np, pandas as pd
 from scipy import ndimage
@@ -14,7 +14,7 @@ from .core import InputError
 from .metrics import bootstrap_mean
 from .report import OKABE_ITO, hex_colour
 
-# %% ../nbs/05d_detect.ipynb #65301729
+# %% ../nbs/05d_detect.ipynb #6a92eb8b
 FOUND = 0.1   # the least IoU of a candidate and the lesion that it finds
 
 def components(
@@ -61,7 +61,7 @@ def count_lesions(
     found = int(new_hits(near).sum())
     return dict(lesions_truth=near.shape[1], lesions_pred=near.shape[0], lesions_found=found, false_positives=near.shape[0] - found)
 
-# %% ../nbs/05d_detect.ipynb #aa50a17a
+# %% ../nbs/05d_detect.ipynb #85990207
 def share_interval(
     values, # (N,) 0 or 1 each
     exams, # (N,) the exam of each
@@ -85,7 +85,7 @@ def share_of(
     if not len(values): return dict(mean=math.nan, low=math.nan, high=math.nan, n=0)
     return dict(zip(('mean', 'low', 'high'), (float(values.mean()), *share_interval(values, exams, **kw))), n=len(values))
 
-# %% ../nbs/05d_detect.ipynb #14949921
+# %% ../nbs/05d_detect.ipynb #ec7cb81c
 def auc(
     worth, # (N,) the score of each picture, such as the heatmap's maximum
     positive, # (N,) bool: has it a region?
@@ -115,7 +115,7 @@ def auc_interval(
     a = a[~np.isnan(a)]
     return tuple(map(float, np.quantile(a, [(1-level)/2, (1+level)/2]))) if len(a) else (math.nan, math.nan)
 
-# %% ../nbs/05d_detect.ipynb #4bd989c8
+# %% ../nbs/05d_detect.ipynb #bf6526e9
 COUNTS = ('lesions_truth', 'lesions_pred', 'lesions_found', 'false_positives')
 
 def _of_lesions(scores, **kw):
@@ -145,7 +145,7 @@ def detection(
     out['area_in_empty'] = float(scores.area[~there].mean()) if 'area' in scores and (~there).any() else math.nan
     return out | _of_lesions(scores, **kw)
 
-# %% ../nbs/05d_detect.ipynb #df6d9e28
+# %% ../nbs/05d_detect.ipynb #d4f72909
 def by_class(
     scores, # DataFrame, one row a case, as for `detection`, with dice
     column:str='label', # The column that says the class
@@ -161,7 +161,7 @@ def by_class(
                      'lesion_sensitivity': n.lesions_found/n.lesions_truth if n.lesions_truth else math.nan, 'false_positives': n.false_positives/len(g)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/05d_detect.ipynb #cc3d2a11
+# %% ../nbs/05d_detect.ipynb #199d0385
 RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}   # false positives a picture
 
 class Froc:
@@ -226,7 +226,7 @@ class Froc:
         return dict(sensitivity={r: described(v, d) for r,v,d in zip(RATES, s, drawn.T)}, cpm=described(s.mean(), drawn.mean(1)), level=self.level, by=self.by, iou=self.iou,
                     candidates=len(self.worth), lesions=int(sum(self.lesions)), pictures=len(self.lesions))
 
-# %% ../nbs/05d_detect.ipynb #7be144a5
+# %% ../nbs/05d_detect.ipynb #97fdf748
 def plot_froc(
     froc, # A `Froc` that looked on
     detected:dict=None, # From `detection`: the mask's own point is marked
@@ -238,7 +238,7 @@ def plot_froc(
     far = max(c.false_positives.max()*1.08, detected['false_positives']['mean']*1.15 if detected else 0, 0.25)
     ax.step([*c.false_positives, far], [*c.sensitivity, c.sensitivity.iloc[-1]], where='post', color=hex_colour(OKABE_ITO['blue']), lw=1.6, label=f'candidates above {froc.level:g}')
     if detected: ax.plot(detected['false_positives']['mean'], detected['lesion_sensitivity']['mean'], 'D', ms=8, mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']), label='the mask')
-    ax.set_xlim(-.02*far, far); ax.set_ylim(-.02, 1.02)
+    ax.set_xlim(-.02*far, far); ax.set_ylim(-.02, 1.06)
     ax.set_xlabel('false positives a picture', fontsize=8); ax.set_ylabel('sensitivity over lesions', fontsize=8)
     ax.tick_params(labelsize=8); ax.grid(alpha=.25); ax.spines[['top','right']].set_visible(False); ax.legend(fontsize=7.5, frameon=False, loc='lower right')
     return fig

@@ -462,7 +462,10 @@ def _detection(scores, froc):
     if froc is not None and d['lesions']: cards.append(('CPM', f'{d["froc"]["cpm"]["mean"]:.3f}', f'{interval_text(d["froc"]["cpm"]["low"], d["froc"]["cpm"]["high"])}; mean of six rates'))
     out = html_cards(cards) + html_text(detection_text(d) + ' Dice is 1 where neither mask has a pixel, and 0 where only one has.')
     if froc is not None and d['lesions']: out += html_gallery([html_figure(fig_uri(plot_froc(froc, d)), 'FROC: regions found by false positives a picture, as the limit on the score of a candidate falls (the maximum of the heatmap in it)')])
-    if 'by_class' in d: out += html_table(pd.DataFrame(d['by_class']), dict.fromkeys(('dice', 'low', 'high', 'dice_with_region', 'called', 'lesion_sensitivity', 'false_positives'), '.3f'), sortable=False, caption='By class. dice: over all pictures, with its 95 % interval over exams; called: share of pictures with a prediction; lesions: annotated regions; false_positives: a picture')
+    if 'by_class' in d:
+        t = pd.DataFrame(d['by_class'])
+        t = t.assign(found=t.lesions_found.astype(str) + ' of ' + t.lesions.astype(str), dice_regions=t.dice_with_region, false=t.false_positives)[['class', 'pictures', 'with_region', 'dice', 'low', 'high', 'dice_regions', 'called', 'found', 'false']]
+        out += html_table(t, dict.fromkeys(('dice', 'low', 'high', 'dice_regions', 'called', 'false'), '.3f'), sortable=False, caption='By class. dice: over all pictures, with its 95 % interval over exams; dice_regions: over those with a region; called: share of pictures with a prediction; found: of the annotated regions; false: positives a picture')
     return out + html_table(detection_table(d), dict.fromkeys(('mean', 'low', 'high'), '.3f'), sortable=False, caption='low and high: 95 % interval over exams; n: what the share is of')
 
 def _others(scores, against):

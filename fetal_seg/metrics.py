@@ -282,7 +282,7 @@ def summarise(
 )->dict: # {metric: {mean, low, high, sd, median, q1, q3, min, max, cases}, dice_pooled, iou_pooled, precision_pooled, recall_pooled, cases, exams, missed}; dice_with_region too where `has_detection`
     "Mean, interval over exams, spread, quartiles, minimum and maximum; pooled figures; counts."
     out = {m: _describe(scores[m], scores.exam, **kw) for m in _columns(scores, metrics)}
-    if 'dice' in out and has_detection(scores): out['dice_with_region'] = _describe((s := scores[scores.lesions_truth > 0]).dice, s.exam, **kw)
+    if 'dice' in out and has_detection(scores) and (scores.lesions_truth > 0).any(): out['dice_with_region'] = _describe((s := scores[scores.lesions_truth > 0]).dice, s.exam, **kw)
     tp, fp, fn = (int(scores[k].sum()) for k in ('tp', 'fp', 'fn'))
     share = lambda n, of: n/of if of else float(not tp+fp+fn)
     pooled = dict(dice=share(2*tp, 2*tp+fp+fn), iou=share(tp, tp+fp+fn), precision=share(tp, tp+fp), recall=share(tp, tp+fn))
