@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .core import InputError, atomic_path, read_json, write_json, write_text
 from .eval import summarise
+from .metrics import interval_text
 from .images import read_img
 from .predict import Predictor, find_weights, read_contract, unlike_rates
 from .preprocess import case_path, read_cases
@@ -53,12 +54,12 @@ def figures_table(
     "Mean, interval, median and lowest or highest of every metric."
     s = summarise(scores)
     rows = ['| figure | mean | 95 % interval over exams | median | lowest | highest | cases |', '| --- | --- | --- | --- | --- | --- | --- |']
-    names = dict(dice='Dice', iou='IoU', hd95='HD95, pixels', hd95_mm='HD95, mm', assd='ASSD, pixels', assd_mm='ASSD, mm', nsd='NSD at 4 pixels', nsd_mm='NSD at 2 mm', hc_error_mm='circumference error, mm')
+    names = dict(dice='Dice', dice_with_region='Dice, pictures with a region', iou='IoU', hd95='HD95, pixels', hd95_mm='HD95, mm', assd='ASSD, pixels', assd_mm='ASSD, mm', nsd='NSD at 4 pixels', nsd_mm='NSD at 2 mm', hc_error_mm='circumference error, mm')
     for k,name in names.items():
         if k not in s or not isinstance(s[k], dict): continue
-        v, x = s[k], scores[k].dropna()
-        d = 3 if k in ('dice', 'iou', 'nsd', 'nsd_mm') else 2
-        rows.append(f'| {name} | {v["mean"]:.{d}f} | {v["low"]:.{d}f} to {v["high"]:.{d}f} | {v["median"]:.{d}f} | {x.min():.{d}f} | {x.max():.{d}f} | {len(x)} |')
+        v = s[k]
+        d = 3 if k in ('dice', 'dice_with_region', 'iou', 'nsd', 'nsd_mm') else 2
+        rows.append(f'| {name} | {v["mean"]:.{d}f} | {interval_text(v["low"], v["high"], f".{d}f")} | {v["median"]:.{d}f} | {v["min"]:.{d}f} | {v["max"]:.{d}f} | {v["cases"]} |')
     few = ' With fewer than ten exams the interval is no more than a hint.' if s['exams'] < 10 else ''
     return '\n'.join([*rows, '', f'{s["cases"]} cases of {s["exams"]} exams, at their original size; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}.{few}'])
 

@@ -278,6 +278,7 @@ def evaluate(argv=None)->int:
     p.add_argument('--annotation', default='auto', metavar='KIND', help='with --truth, what its files are: outline, filled or ellipse; auto: outlines where they are called NAME_Annotation, else filled masks')
     p.add_argument('--region', metavar='CLASS', help='with --truth: ' + REGION_HELP)
     p.add_argument('--count-missing', action='store_true', help='with --pred: an annotation without a mask is a miss (Dice 0), not left out')
+    p.add_argument('--exams', metavar='CSV|REGEX', help='with --pred, which exam a case is of, for the intervals: a CSV with the columns case and exam, or a regular expression with one group, searched in the path of the annotation')
     p.add_argument('--against', metavar='CSV', help='the scores.csv of another evaluation of the same cases: paired differences are added')
     p.add_argument('--out', metavar='DIR', help='write report.html, scores.csv, summary.json and summary.md (for the page of a CI job) there')
     p.add_argument('--json', action='store_true', help='print the summary and the scores as JSON')
@@ -287,10 +288,11 @@ def evaluate(argv=None)->int:
     if bool(a.run) != bool(a.prepared) or bool(a.pred) != bool(a.truth) or bool(a.run) == bool(a.pred):
         raise InputError('fetal_seg_eval', 'what is to be scored is not clear', 'give --run and --prepared, or --pred and --truth')
     if a.count_missing and a.run: raise InputError('--count-missing', 'with --run every case has a prediction', 'leave it out')
+    if a.exams and a.run: raise InputError('--exams', 'with --run the exams are those of the prepared folder', 'leave it out')
     if a.pred and a.split != 'test': raise InputError('--split', 'two folders of masks have no splits', 'leave it out')
     against = _read_against(a) if a.against else None
     scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
-    judges = {k: page.get(k) for k in ('calibration', 'sweep')}
+    judges = {k: page.get(k) for k in ('calibration', 'sweep', 'froc')}
     if against is not None:
         how['compared_with'] = a.against
         if not set(against.case) & set(scores.case): raise InputError(a.against, f'none of its {len(against)} cases is among the {len(scores)} that were scored', 'give the scores.csv of an evaluation of the same cases')
@@ -316,20 +318,22 @@ def _evaluate_run(a):
     "Scores, problems, how it was scored, and what the report needs."
     import pandas as pd
     from fetal_seg.calibration import Calibration, Sweep
+    from fetal_seg.core import digest_file
+    from fetal_seg.detect import Froc
     from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
     predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
-    calibration, sweep = Calibration(predictor.temperature), Sweep(predictor.to_mask)
-    scores = evaluate(predictor, a.prepared, a.split, desc='evaluate', watch=(calibration, sweep))
-    how = dict(run=str(predictor.weights), split=a.split, threshold=predictor.threshold, temperature=predictor.temperature, post=list(predictor.post))
-    page = dict(predictor=predictor, prepared=a.prepared, log=pd.read_csv(log) if log.exists() else None, calibration=calibration, sweep=sweep)
+    calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc(predictor.to_mask)
+    scores = evaluate(predictor, a.prepared, a.split, desc='evaluate', watch=(calibration, sweep, froc))
+    how = dict(run=str(predictor.weights), weights_sha256=digest_file(predictor.weights), split=a.split, threshold=predictor.threshold, temperature=predictor.temperature, post=list(predictor.post))
+    page = dict(predictor=predictor, prepared=a.prepared, log=pd.read_csv(log) if log.exists() else None, calibration=calibration, sweep=sweep, froc=froc)
     return scores, pd.DataFrame(columns=['case', 'reason']), how, page
 
 def _evaluate_masks(a):
     "The same for two folders."
     from fetal_seg.eval import draw_folders, evaluate_folders
-    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate', missing=a.count_missing, annotation=a.annotation, region=a.region)
-    return scores, problems, dict(pred=a.pred, truth=a.truth, count_missing=a.count_missing), dict(draw=draw_folders(a.pred, a.truth, a.annotation, a.region), problems=problems)
+    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate', missing=a.count_missing, annotation=a.annotation, region=a.region, exams=a.exams)
+    return scores, problems, dict(pred=a.pred, truth=a.truth, count_missing=a.count_missing, exams=a.exams), dict(draw=draw_folders(a.pred, a.truth, a.annotation, a.region), problems=problems)
 
 def _write_evaluation(out, scores, summary, page):
     "The four files; the page last."
@@ -340,25 +344,39 @@ def _write_evaluation(out, scores, summary, page):
     write_text(out/'summary.md', summary_markdown(summary))
     save_report(out/'report.html', scores, **page)
 
+def _detected(d, ends):
+    "Detection as a person reads it: lines, none where nothing was detected."
+    if not d: return []
+    from fetal_seg.eval import DETECTED, detection_text
+    lines = [f'{what}: {d[k]["mean"]:.4f} ({ends(d[k])}; of {d[k]["n"]})' for k,what in DETECTED.items() if d.get(k, {}).get('mean') is not None and d[k]['mean'] == d[k]['mean']]
+    f = d.get('froc')
+    if f and f['lesions']: lines.append('regions found at ' + ', '.join(f'{r}: {v["mean"]:.3f}' for r,v in f['sensitivity'].items()) + f' false positives a picture; mean {f["cpm"]["mean"]:.4f} ({ends(f["cpm"])})')
+    return [detection_text(d), *lines]
+
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
     from fetal_seg.eval import figures_of
     note, (summary, seen) = summary.get('seen_note'), figures_of(summary)
     lines, num = [*([note] if note else []), f'{summary["cases"]} {"seen "*bool(seen)}cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
+    from fetal_seg.metrics import interval_text
+    def ends(s, form='.4f'): return ('' if s['low'] is None or s['low'] != s['low'] else '95 % interval over exams ') + interval_text(s['low'], s['high'], form)
     for m,s in summary.items():
         if not isinstance(s, dict) or 'mean' not in s: continue
-        lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
+        lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} ({ends(s)}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
+    lines += _detected(summary.get('detection'), ends)
+    if n := summary.get('exams_unknown'): lines.append(f'the exam of {n} cases is not known: each was taken for an exam of its own, and where patients have several pictures each the intervals are too narrow' + '; --exams names them'*('pred' in summary.get('how_scored', {})))
+    for w in summary.get('warnings', ()): lines.append(f'look at {w["case"]}: {w["reason"]}')
     if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
-        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
+        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
         lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
     if r := summary.get('risk_coverage'): lines.append(f'{"seen: "*bool(seen)}of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
-        lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
+        lines.append(f'{len(g)} case{"s"*(len(g) > 1)}: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
 
 @command

@@ -7,8 +7,8 @@ __all__ = ['FINDINGS', 'FLAGS', 'NOTES', 'STYLE', 'SWATCHES', 'MARKS', 'EXPECTED
            'Look', 'load_look', 'read_findings', 'get_table', 'join_scores', 'sort_keys', 'pick', 'natural',
            'read_notes', 'waiting_lock', 'save_note', 'scores_key', 'kept_path', 'read_kept', 'keep_scores',
            'option_text', 'cards_html', 'case_html', 'findings_html', 'get_ui', 'arrange', 'Explorer', 'wheel_zoom',
-           'drag', 'watch_pointer', 'resolve', 'find_beside', 'run_folders', 'explore', 'show_app', 'app_template',
-           'get_app', 'serve']
+           'drag', 'watch_pointer', 'resolve', 'find_beside', 'run_folders', 'find_evaluations', 'explore', 'show_app',
+           'app_template', 'get_app', 'serve']
 
 # %% ../nbs/07_explore.ipynb #c65d9ff3
 import json, os, re, secrets, shutil, tempfile, time, webbrowser
@@ -721,11 +721,30 @@ def run_folders(
     run = Path(run) if Path(run).is_dir() else Path(run).parent
     return run, run.absolute().parent
 
+def _is_of(how, predictor):
+    "Are scores, by `how_scored` of their summary.json, of these weights, this threshold and these steps?"
+    if not isinstance(how, dict) or how.get('threshold') != predictor.threshold or tuple(how.get('post') or ()) != tuple(predictor.post): return False
+    if 'weights_sha256' in how: return how['weights_sha256'] == digest_file(predictor.weights)
+    return Path(str(how.get('run'))).absolute() == predictor.weights.absolute()
+
+def find_evaluations(
+    predictor, # A `Predictor`, or anything else
+    prepared, # The prepared folder
+)->pd.DataFrame|None: # Scores; None where there are none
+    "Scores that fetal_seg_eval wrote by these weights in a folder beside their run, in it, or beside the prepared folder."
+    if not isinstance(predictor, Predictor) or predictor.members: return None
+    run, found = predictor.weights.absolute().parent, {}
+    for p in (q for f in dict.fromkeys((run, run.parent, Path(prepared).absolute().parent)) for q in f.glob(f'*/{SCORES}')):
+        try:
+            if _is_of(read_json(p.with_name('summary.json')).get('how_scored'), predictor): found[p] = read_scores(p)
+        except (InputError, OSError, AttributeError): continue   # not what fetal_seg_eval wrote
+    return join_scores(*(found[p] for p in sorted(found, key=lambda p: p.stat().st_mtime)))
+
 def explore(
     run_or_weights=None, # A run folder, weights, a list of them (an ensemble) or an object that predicts; the folder of a demo; None: no predictions
     prepared=None, # The prepared folder
     notes=None, # The CSV of the notes; None: notes.csv beside the prepared folder
-    scores=None, # A DataFrame as from `evaluate`, or its CSV; None: scores.csv in the run or beside it, where it is there
+    scores=None, # A DataFrame as from `evaluate`, or its CSV; None: scores.csv in the run or beside it, or what `fetal_seg_eval` wrote beside them, where it is there
     findings=None, # JSON of `verify`; None: verify.json beside the prepared folder, where it is there
     split:str=None, # To begin with; '': all; None: test where there are predictions
 )->Explorer:
@@ -734,6 +753,7 @@ def explore(
     predictor = run if run is None or hasattr(run, 'from_canvas') else Predictor(run)
     beside = prepared.absolute().parent
     if scores is None: scores = find_beside(SCORES, *run_folders(run))
+    if scores is None: scores = find_evaluations(predictor, prepared)
     if isinstance(scores, (str, Path)): scores = read_scores(scores)
     if findings is None: findings = find_beside('verify.json', prepared, beside)
     return Explorer(prepared, predictor, scores, None if findings is None else read_findings(findings), notes, split)

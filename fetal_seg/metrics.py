@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SURFACES', 'HD95', 'ASSD', 'SURFACE', 'CIRCUMFERENCE', 'METHODS', 'BETTER', 'METRICS', 'NAMES', 'score', 'boundary',
            'contour', 'Distances', 'surface_distances', 'hausdorff', 'average_distance', 'share_within',
-           'score_surface', 'head_circumference', 'score_case', 'bootstrap_mean', 'summarise', 'strata', 'compare',
-           'read_scores']
+           'score_surface', 'head_circumference', 'score_case', 'bootstrap_mean', 'interval_text', 'has_detection',
+           'summarise', 'strata', 'compare', 'read_scores']
 
 # %% ../nbs/05a_metrics.ipynb #dc70e6fb
 import math
@@ -243,6 +243,14 @@ def bootstrap_mean(
     ends = mean - np.quantile(d/np.maximum(se, own/2), ends[::-1])*own
     return tuple(map(float, np.clip(ends, each.min(), each.max())))
 
+def interval_text(
+    low, # From `bootstrap_mean`; NaN or None (as in JSON): there is none
+    high,
+    form:str='.3f', # How numbers are written
+)->str:
+    "An interval in words."
+    return 'no interval: one exam' if low is None or low != low else f'{low:{form}} to {high:{form}}'
+
 # %% ../nbs/05a_metrics.ipynb #92ec0299
 BETTER = dict(dice=1, iou=1, precision=1, recall=1, area_error=0, hd=-1, hd95=-1, assd=-1, nsd=1, hd_mm=-1, hd95_mm=-1, assd_mm=-1, nsd_mm=1, hc_error_mm=0, hc_abs_error_mm=-1)   # 1: higher is better; -1: lower; 0: nearer to 0
 METRICS = tuple(BETTER)
@@ -261,13 +269,20 @@ def _describe(values, exams, **kw):
     q1, median, q3 = v.quantile([0.25, 0.5, 0.75])
     return {k: float(x) for k,x in dict(mean=v.mean(), low=low, high=high, sd=v.std(ddof=0), median=median, q1=q1, q3=q3, min=v.min(), max=v.max()).items()} | dict(cases=int(v.count()))
 
+def has_detection(
+    scores, # DataFrame, one row a case
+)->bool:
+    "Were regions counted, and has some picture none, or several?"
+    return 'lesions_truth' in scores and bool((scores.lesions_truth.dropna() != 1).any())
+
 def summarise(
     scores, # DataFrame, one row a case: exam, tp, fp, fn, missed, and metrics
     metrics=None, # Columns; None: all of `METRICS` that are there
     **kw, # For `bootstrap_mean`: n, level, seed, method
-)->dict: # {metric: {mean, low, high, sd, median, q1, q3, min, max, cases}, dice_pooled, iou_pooled, precision_pooled, recall_pooled, cases, exams, missed}
+)->dict: # {metric: {mean, low, high, sd, median, q1, q3, min, max, cases}, dice_pooled, iou_pooled, precision_pooled, recall_pooled, cases, exams, missed}; dice_with_region too where `has_detection`
     "Mean, interval over exams, spread, quartiles, minimum and maximum; pooled figures; counts."
     out = {m: _describe(scores[m], scores.exam, **kw) for m in _columns(scores, metrics)}
+    if 'dice' in out and has_detection(scores) and (scores.lesions_truth > 0).any(): out['dice_with_region'] = _describe((s := scores[scores.lesions_truth > 0]).dice, s.exam, **kw)
     tp, fp, fn = (int(scores[k].sum()) for k in ('tp', 'fp', 'fn'))
     share = lambda n, of: n/of if of else float(not tp+fp+fn)
     pooled = dict(dice=share(2*tp, 2*tp+fp+fn), iou=share(tp, tp+fp+fn), precision=share(tp, tp+fp), recall=share(tp, tp+fn))
@@ -339,7 +354,7 @@ def compare(
     return pd.DataFrame(rows)
 
 # %% ../nbs/05a_metrics.ipynb #68775763
-NAMES = ('case', 'exam', 'split', 'method', 'seen')
+NAMES = ('case', 'exam', 'split', 'method', 'seen', 'label')
 
 def read_scores(
     path, # A CSV file with the columns case, dice and any others

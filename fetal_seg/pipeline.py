@@ -97,9 +97,10 @@ def data_steps(raw, out, seed, n, shape, scene='heads', options={})->tuple: # (c
 def evaluate_run(run, prepared, out, log=None, simulated=False, verification=None)->tuple: # (scores, the fixed threshold's scores)
     "Score the test split with a run and with the best fixed threshold; write the table, the summary and the report."
     from fetal_seg.calibration import Calibration, Sweep
+    from fetal_seg.detect import Froc
     from fetal_seg.eval import Predictor, best_threshold, evaluate, save_report, summarise, summary
     predictor = Predictor(run)
-    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask))
+    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask), froc=Froc(predictor.to_mask))
     scores = evaluate(predictor, prepared, desc='evaluate', watch=judges.values())
     rival = evaluate(best_threshold(prepared)[0], prepared, desc='fixed threshold')
     write_text(Path(out)/'scores.csv', to_csv(scores))
@@ -126,7 +127,8 @@ def closing_table(
 )->str: # Plain text
     "The closing table."
     d, t = result['dice'], result['fixed_threshold_dice']
-    interval = lambda v: f'{v["mean"]:.3f}  (95 % interval {v["low"]:.3f} to {v["high"]:.3f}, median {v["median"]:.3f}, lowest {v["min"]:.3f})'
+    from fetal_seg.metrics import interval_text
+    interval = lambda v: f'{v["mean"]:.3f}  ({"95 % interval "*(v["low"] == v["low"])}{interval_text(v["low"], v["high"])}, median {v["median"]:.3f}, lowest {v["min"]:.3f})'
     rows = [('cases', result['cases']), ('exams', result['exams']), ('test split', f'{result["test_cases"]} cases of {result["test_exams"]} exams, scored once'),
             *(region_rows(result, interval) if 'with_region' in result else [('test mean Dice, network', interval(d)), ('test mean Dice, fixed threshold', interval(t))]),
             ('training', f'{result["epochs"]} epochs in {result["train_seconds"]/60:.1f} minutes'), ('predict with', f'fetal_seg_predict PICTURE --weights {Path(result["out"])/"run"} --out predictions'), ('report', result['report'])]
