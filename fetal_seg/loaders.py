@@ -260,9 +260,11 @@ def repeat_small(
     cases, # The table of a prepared folder
     small:float=0., # Share of the picture; 0: no case is repeated
     most:int=4, # Times a case is taken at most
-)->pd.DataFrame: # The table, rows of small training cases repeated
+    empty:int=1, # Times a picture without a region is taken
+)->pd.DataFrame: # The table, rows of small training cases, and of those without a region, repeated
     "Repeat training cases whose region covers less than `small` of the picture: `small` / area times, rounded."
-    n = np.clip(np.round(small/np.maximum(cases.area, 1e-6)), 1, most).astype(int).where((cases.split == 'train') & (cases.area > 0), 1)
+    n = np.clip(np.round(small/np.maximum(cases.area, 1e-6)), 1, most).astype(int).where(cases.area > 0, empty)
+    n = n.where(cases.split == 'train', 1)
     return cases.loc[cases.index.repeat(n)].reset_index(drop=True)
 
 def get_dls(
@@ -274,9 +276,10 @@ def get_dls(
     device=None, # Where batches go; None: the GPU if there is one
     intensity:str='dtype', # One of `images.INTENSITIES`
     small:float=0., # As for `repeat_small`: below which share of the picture a region is taken more often in training
+    empty:int=1, # Times a training picture without a region is taken in an epoch
 )->DataLoaders:
     "DataLoaders of the splits train and valid."
-    cases = repeat_small(read_cases(prepared), small)
+    cases = repeat_small(read_cases(prepared), small, empty=empty)
     if min(map(len, split_rows(cases))) == 0:
         raise InputError(prepared, f'{dict(cases.split.value_counts())}: train or valid is empty', 'prepare more cases, or other fractions')
     block = get_block(Path(prepared), size, Augment() if augment is True else augment or None, cache_mb, intensity)

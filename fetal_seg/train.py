@@ -315,10 +315,11 @@ class Bar(Callback):
 
 # %% ../nbs/05_train.ipynb #a71fab8d
 RECIPE = dict(epochs=30, size=(176,256), bs=8, width=16, depth=4, norm='batch', dropout=0., loss='bce_dice', lr=4e-3, wd=0.01, clip=1., ema=0.995,
-              stages=(), augment=True, scale=(0.6,1.65), small=0., intensity='dtype', patience=None, amp='auto')
+              stages=(), augment=True, scale=(0.6,1.65), small=0., empty=1, intensity='dtype', patience=None, amp='auto')
 PRESETS = dict(quick=dict(RECIPE, size=(96,144)), laptop=RECIPE,
                full=dict(RECIPE, epochs=80, size=(352,512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3, ema=0.999, stages=((0.4,0.5),(0.6,0.75))),
-               lesions=dict(RECIPE, epochs=100, size=(192,192), augment=dict(flip_v=0.)))
+               lesions=dict(RECIPE, epochs=120, size=(192,192), depth=5, dropout=0.1, empty=2, scale=(0.7,1.5),
+                            stages=((0.4,0.5),(0.6,0.75)), augment=dict(flip_v=0., degrees=15.)))
 
 def get_recipe(
     preset:str='laptop', # quick, laptop, full or lesions
@@ -330,7 +331,7 @@ def get_recipe(
     if unknown: raise InputError(unknown[0], 'a recipe has no such entry', f'its entries are {", ".join(RECIPE)}')
     recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
     recipe.update(_augment_entries(recipe['augment'], recipe['scale'], changes.get('scale')))
-    for k in ('epochs', 'bs', 'width', 'depth', 'lr'):
+    for k in ('epochs', 'bs', 'width', 'depth', 'lr', 'empty'):
         if not recipe[k] > 0: raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
     if np.shape(recipe['scale']) != (2,): raise InputError('--scale', f'{recipe["scale"]}', 'give the smallest and the largest enlargement')
     low, high = recipe['scale']
@@ -462,7 +463,7 @@ def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
     return run/'weights.safetensors' if run.is_dir() else check_exists(run, 'run folder or weights file')
 
-BEFORE = dict(scale=[0.6,1.65], small=0.)   # what runs were made with that do not say it
+BEFORE = dict(scale=[0.6,1.65], small=0., empty=1)   # what runs were made with that do not say it
 
 def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
@@ -533,7 +534,8 @@ def _get_recipe(preset, init, changes): return get_recipe(preset, **{**changes, 
 
 def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
     "The Learner of a recipe, its weights drawn with the seed."
-    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device, intensity=recipe['intensity'], small=recipe['small'])
+    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device, intensity=recipe['intensity'], small=recipe['small'],
+                  empty=recipe['empty'])
     set_seeds(seed)
     return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'], cbs=[*first, *get_callbacks(recipe, dls.device), *last])
 
