@@ -142,10 +142,11 @@ def region_figures(
 )->dict: # with_region, empty, empty_kept: counts; dice_with_region and fixed_threshold_dice_with_region: as from `summarise`
     "Figures of pictures that have a region, and of those that have none."
     from fetal_seg.eval import summarise
+    scores = judged(scores)
     some, none = scores[scores.area_truth > 0], scores[scores.area_truth == 0]
     dice = lambda s: summarise(s)['dice'] if len(s) else None
     return dict(with_region=len(some), empty=len(none), empty_kept=int((none.area == 0).sum()), dice_with_region=dice(some),
-                fixed_threshold_dice_with_region=dice(rival[rival.area_truth > 0]))
+                fixed_threshold_dice_with_region=dice(rival[rival.case.isin(some.case)]))
 
 def region_rows(
     result:dict, # With what `region_figures` gives

@@ -117,5 +117,5 @@ def test_the_whole_job(tmp_path, capsys):
     text = closing_table(result)
     assert 'pictures with a lesion' in text and 'stayed empty' in text
     assert not [w for w in ('head', 'circumference', 'ellipse') if w in text.lower()]
-    with pytest.raises(InputError, match='leave one of the two out'): demo(raw=out/'raw', out=tmp_path/'x', scene='lesions')
+    with pytest.raises(InputError, match='is not known; choose one of heads, lesions'): demo(out=tmp_path/'x', scene='kidneys')
     with pytest.raises(InputError, match='it holds a job with'): demo(out=out, epochs=1, size=(32,48), n=40, shape=(64,80))
