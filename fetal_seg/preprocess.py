@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import ndimage
 from .core import (InputError, NotFoundError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json,
                             to_json, write_json, write_text)
-from .data import SPLITS, add_exams, find_cases, given_exams, raise_all, read_pair, split_cases
+from .data import SPLITS, add_exams, annotation_digest, find_cases, given_exams, raise_all, read_pair, split_cases
 from .images import read_annotation, scale_intensity, to_uint8
 
 # %% ../nbs/01_preprocess.ipynb #3b96b233
@@ -338,7 +338,7 @@ def case_key(
 # %% ../nbs/01_preprocess.ipynb #ec1f5dee
 def _file_key(case, raw, recipe):
     "The key of a case by the bytes of its files, or None where they cannot be read."
-    try: image, *anns = (digest_file(Path(raw)/f) for f in [case['image'], *case['annotation'].split('|')])
+    try: image, *anns = (annotation_digest(raw, f) for f in [case['image'], *case['annotation'].split('|')])
     except OSError: return None
     return case_key(recipe, case['case'], image, anns[0] if len(anns) == 1 else digest(''.join(anns)))
 
