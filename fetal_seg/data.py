@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'HC18_SIZES', 'MAX_BITS', 'list_files', 'split_suffix', 'is_picture',
            'Layout', 'compiled', 'add_layout', 'File', 'sort_files', 'pair_group', 'pair_files', 'name_key',
-           'name_cases', 'read_table', 'read_sizes', 'get_layout', 'find_cases', 'read_pair', 'annotation_digest',
-           'read_bytes', 'raise_all', 'add_fingerprints', 'provenance', 'hash_distances', 'match_table', 'find_rows',
-           'nearest_rows', 'look_up', 'find_in_path', 'given_exams', 'is_csv', 'exams_by_name', 'join_exams',
-           'add_exams', 'named_exams', 'add_spacing', 'split_cases', 'share_folds', 'stratified_folds', 'torn_exams',
-           'given_splits', 'fold_cases', 'balance', 'read_raw']
+           'name_cases', 'read_table', 'read_sizes', 'get_layout', 'find_cases', 'read_pair', 'settle_region',
+           'annotation_digest', 'read_bytes', 'raise_all', 'add_fingerprints', 'provenance', 'hash_distances',
+           'match_table', 'find_rows', 'nearest_rows', 'look_up', 'find_in_path', 'given_exams', 'is_csv',
+           'exams_by_name', 'join_exams', 'add_exams', 'named_exams', 'add_spacing', 'split_cases', 'share_folds',
+           'stratified_folds', 'torn_exams', 'given_splits', 'fold_cases', 'balance', 'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
 import os, re, warnings
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
-from .images import SUFFIXES, check_annotation, dhash, read_picture, to_uint8
+from .images import SUFFIXES, dhash, read_picture, to_uint8
+from .labels import read_annotation
 
 # %% ../nbs/00_data.ipynb #d2a6c7a6
 def list_files(
@@ -65,6 +66,7 @@ class Layout:
     pool:bool=False # May a picture and its annotation lie in different folders?
     unite:bool=False # Are several annotations of one picture united?
     splits:bool=False # Are folders called train, valid, test the user's own split?
+    kind:str='' # What annotations are: outline, filled (masks), or '': not known, `prepare` looks
     exam:str='' # One group finds the exam in a picture's path; '': no such rule
     table:str='' # A table with one row a picture; its group `folder` says of which folder
     columns:dict=field(default_factory=dict) # The table's columns, and their names here; one is called `file`
@@ -93,17 +95,17 @@ _busi = (r'.*\(\d+\)_mask(?:_\d+)?', 'foreign', 'a mask of another dataset, BUSI
 
 LAYOUTS = {l.name: l for l in (   # name → Layout, in the order in which they are asked
     Layout('kaggle', 'folders benign, malignant, normal at any depth, with NAME.png and NAME_Annotation.png anywhere in one class',
-           _label + r'(?P<stem>[^/]+)', _label + r'(?P<stem>[^/]+)' + ANNOTATION, (_busi, _drawn), pool=True),
+           _label + r'(?P<stem>[^/]+)', _label + r'(?P<stem>[^/]+)' + ANNOTATION, (_busi, _drawn), pool=True, kind='outline'),
     Layout('hc18', 'NAME.png beside NAME_Annotation.png, and perhaps training_set_pixel_size_and_HC.csv',
-           r'(?P<folder>.*/)?(?P<stem>[^/]+)', r'(?P<folder>.*/)?(?P<stem>[^/]+)' + ANNOTATION, (_drawn,),
+           r'(?P<folder>.*/)?(?P<stem>[^/]+)', r'(?P<folder>.*/)?(?P<stem>[^/]+)' + ANNOTATION, (_drawn,), kind='outline',
            table=r'(?:.*/)?(?P<folder>training_set|test_set)_pixel_size.*\.csv',
            columns={'filename': 'file', 'pixel size(mm)': 'pixel_size_mm', 'head circumference (mm)': 'circumference_mm'}),
     Layout('folders', 'images/NAME.png and masks/NAME.png, with or without folders train, valid and test',
            r'(?P<folder>.*/)?(?:images?|imgs?|pictures?)/(?P<inner>.*/)?(?P<stem>[^/]+)',
-           r'(?P<folder>.*/)?(?:masks?|labels?|annotations?)/(?P<inner>.*/)?(?P<stem>[^/]+?)(?:_(?:mask|label|annotation))?', (_drawn,), splits=True),
+           r'(?P<folder>.*/)?(?:masks?|labels?|annotations?)/(?P<inner>.*/)?(?P<stem>[^/]+?)(?:_(?:mask|label|annotation))?', (_drawn,), splits=True, kind='filled'),
     Layout('busi', 'NAME.png beside its masks NAME_mask.png, NAME_mask_1.png, ...',
            r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<stem>[^/]+)',
-           r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<stem>[^/]+?)_mask(?:_\d+)?', (_drawn,), unite=True),
+           r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<stem>[^/]+?)_mask(?:_\d+)?', (_drawn,), unite=True, kind='filled'),
 )}
 
 def add_layout(
@@ -116,13 +118,13 @@ def add_layout(
     return layout
 
 # %% ../nbs/00_data.ipynb #cd22f4e1
-_class = r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<inner>.*/)?(?P<stem>[^/]+)'
+_class = r'(?:(?P<folder>.*/)?(?P<label>benign|malignant|normal)/)?(?P<inner>.*/)?(?P<stem>[^/]+)'
 _channel = (r'(?:.*/)?images(?:Tr|Ts)/[^/]+_(?!0000)\d{4}', 'channel', 'another channel of its picture', 'nothing to do: the first channel is used')
 
 LAYOUTS |= {l.name: l for l in (
     Layout('nnunet', 'imagesTr/NAME_0000.png (or .nii.gz) and labelsTr/NAME.png, as nnU-Net has them',
-           r'(?P<folder>.*/)?images(?:Tr|Ts)/(?P<stem>[^/]+)_0000', r'(?P<folder>.*/)?labels(?:Tr|Ts)/(?P<stem>[^/]+)', (_channel,)),
-    *(Layout(kind, f'pictures, and {what}', _class, '(?P<stem>(?!))', (_drawn,), splits=True, document=kind) for kind,what in (
+           r'(?P<folder>.*/)?images(?:Tr|Ts)/(?P<stem>[^/]+)_0000', r'(?P<folder>.*/)?labels(?:Tr|Ts)/(?P<stem>[^/]+)', (_channel,), kind='filled'),
+    *(Layout(kind, f'pictures, and {what}', _class, '(?P<stem>(?!))', (_drawn,), splits=True, kind='filled', document=kind) for kind,what in (
         ('labelme', 'a JSON of labelme for each'), ('coco', 'a JSON of COCO instances that names them'),
         ('via', 'a JSON or CSV of the VGG Image Annotator that names them'), ('cvat', 'an XML of CVAT for images that names them'))),
 )}
@@ -345,10 +347,10 @@ def read_pair(
     ann, files, masks = _drawn_entries(raw, case, img.shape, region)
     for p in (Path(raw)/a for a in masks):
         files.append(read_bytes(p))
-        a = check_annotation(p, read_picture(p, files[-1]).pixels)
+        a = read_annotation(p, files[-1], region)
         if a.shape != img.shape:
             raise InputError(p, f'{_wxh(a)} pixels, but its image {path.name} has {_wxh(img)}', 'find the annotation that was drawn on this image, or take both out')
-        ann |= a > 0
+        ann |= a
     files = [digest(f) for f in files]
     return img, ann, dict(height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
         annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), image_file_sha256=digest(data),
@@ -360,6 +362,16 @@ def _drawn_entries(raw, case, shape, region):
     refs = case['annotation'].split('|')
     drawn = [read_entry(raw, a, shape, region) for a in refs if is_entry(a)]
     return np.any([np.zeros(shape, bool), *(m for m,_ in drawn)], 0), [data for _,data in drawn], [a for a in refs if not is_entry(a)]
+
+def settle_region(
+    raw, # The raw folder
+    cases, # From `find_cases`
+    region=None, # The class that is meant, as the user named it
+): # The same; a name of nnU-Net's dataset.json becomes the value of its pixels
+    "Raise unless it is clear for the whole dataset which class its documents mean."
+    from fetal_seg.exchange import check_regions, label_value
+    check_regions(raw, cases.annotation, region)
+    return label_value(raw, region) if (cases.layout == 'nnunet').all() else region
 
 def annotation_digest(
     raw, # The raw folder
@@ -393,18 +405,19 @@ def raise_all(
     more = ', '.join(others[:5]) + (' ...' if len(others) > 5 else '')
     raise type(e)(e.path, e.found, f'{e.remedy} ({len(others)} more files have faults: {more})')
 
-def _facts(case, raw):
+def _facts(case, raw, region=None):
     "The facts of `read_pair`, or the error."
-    try: return read_pair(raw, case)[2]
+    try: return read_pair(raw, case, region)[2]
     except InputError as e: return dict(error=e)
 
 def add_fingerprints(
     cases, # From `find_cases`
     raw, # The raw folder
     workers:int=0, # Processes; 0: this one
+    region=None, # As for `read_pair`
 )->pd.DataFrame: # `cases` with the facts of `read_pair`
     "Read every pair once and note what identifies it; unreadable files and pairs of unequal size are one error."
-    found = pmap(partial(_facts, raw=str(raw)), cases.to_dict('records'), workers, desc='read')
+    found = pmap(partial(_facts, raw=str(raw), region=region), cases.to_dict('records'), workers, desc='read')
     raise_all(f['error'] for f in found if 'error' in f)
     return cases.join(pd.DataFrame(found, index=cases.index))
 
@@ -695,7 +708,9 @@ def read_raw(
     layout=None, # A Layout or its name; None: recognised
     exams=None, # As for `add_exams`
     how='hash', # As for `split_cases`
+    region=None, # As for `read_pair`
 )->tuple: # (cases, left_out)
     "Find the cases of a raw folder, tell their exams apart, and split them."
     cases, left_out = find_cases(raw, layout)
-    return split_cases(add_exams(add_fingerprints(cases, raw, workers), exams=exams), fractions, seed, how), left_out
+    region = settle_region(raw, cases, region)
+    return split_cases(add_exams(add_fingerprints(cases, raw, workers, region), exams=exams), fractions, seed, how), left_out

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STRATA', 'USE', 'NOTICE', 'SIMULATED', 'STATS', 'evaluate', 'Threshold', 'best_threshold', 'list_masks',
-           'known_facts', 'read_pair', 'evaluate_folders', 'all_strata', 'plot_pairs', 'pick_cases', 'two_panes',
-           'draw_prepared', 'draw_folders', 'summary', 'headline', 'markdown_table', 'summary_markdown', 'risk_text',
-           'save_report']
+           'known_facts', 'read_pair', 'folder_kinds', 'evaluate_folders', 'all_strata', 'plot_pairs', 'pick_cases',
+           'two_panes', 'draw_prepared', 'draw_folders', 'summary', 'headline', 'markdown_table', 'summary_markdown',
+           'risk_text', 'save_report']
 
 # %% ../nbs/06_eval.ipynb #3da50d64
 import re
@@ -15,10 +15,11 @@ import numpy as np, pandas as pd
 from .calibration import Calibration, Sweep, calibrate, plot_reliability, plot_risk, plot_sweep, risk_coverage
 from .core import InputError, check_exists, digest, progress, write_text
 from .data import ANNOTATION, exams_by_name, provenance
-from .images import SUFFIXES, read_annotation, read_img
+from .images import SUFFIXES, read_img
+from .labels import read_annotation
 from .metrics import compare, score, score_case, strata, summarise
 from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid, soft_dice_confidence
-from .preprocess import AFFINE, case_path, invert, read_cases, read_mask, to_input, to_mask, warp
+from .preprocess import AFFINE, case_path, invert, check_kind, read_cases, read_mask, to_input, to_mask, warp
 
 # %% ../nbs/06_eval.ipynb #0e5974eb
 def evaluate(
@@ -112,29 +113,46 @@ def known_facts(
 def read_pair(
     pred, # Path of the mask; None: nothing was predicted
     truth, # Path of the annotation
+    kinds=('filled', 'outline'), # What the two are: as for `choose_mask`
+    region=None, # The class that is meant, where files hold several: as for `choose_region`
 )->tuple: # (mask, truth): (H, W) uint8 {0, 1}
-    "A mask and its annotation's mask."
-    full = to_mask(read_annotation(truth))[0]
+    "A mask and its annotation's mask, both through the same door."
+    full = to_mask(read_annotation(truth, region=region), kinds[1])[0]
     if pred is None: return np.zeros_like(full), full
-    mask = read_mask(pred)
+    mask = to_mask(read_annotation(pred, region=region), kinds[0])[0]
     if mask.shape != full.shape:
         raise InputError(pred, f'{mask.shape[1]}x{mask.shape[0]} pixels, but its annotation {Path(truth).name} has {full.shape[1]}x{full.shape[0]}', 'score predictions at the size of the annotation')
     return mask, full
+
+def folder_kinds(
+    preds:dict, # name → path
+    truths:dict, # name → path
+    annotation:str='auto', # What the annotations are; auto: by the names of the files
+)->tuple: # (kind of the predictions, kind of the annotations)
+    "What two folders of masks hold: files called NAME_Annotation are outlines, all others filled masks, on either side."
+    check_kind(annotation)
+    def of(paths): return 'outline' if all(p.stem.lower().endswith(ANNOTATION.lower()) for p in paths) else 'filled'
+    kinds = of(preds.values()), of(truths.values())
+    if annotation == 'auto': return kinds
+    return annotation if kinds[0] == kinds[1] else kinds[0], annotation
 
 def evaluate_folders(
     pred, # A folder of masks: NAME_mask.png or NAME.png
     truth, # A folder of annotations or masks: NAME_Annotation.png, NAME_mask.png or NAME.png
     desc:str=None, # A word for the progress bar
     missing:bool=False, # Does an annotation without a mask count as a miss?
+    annotation:str='auto', # What annotations are: outline, filled or ellipse; auto: outline where they are called NAME_Annotation
+    region=None, # The class that is meant, where files hold several: as for `choose_region`
 )->tuple: # (scores, one row a case; problems: DataFrame of case and reason)
     "Score a folder of masks against a folder of annotations."
     preds, truths = list_masks(pred, ('_mask', '')), list_masks(truth, (ANNOTATION, '_mask', ''))
     if not (both := [n for n in truths if n in preds]):
         raise InputError(pred, f'none of its {len(preds)} masks has the name of one of the {len(truths)} annotations in {truth}', 'a mask is called NAME_mask.png')
     names = list(truths) if missing else both
+    kinds = folder_kinds(preds, truths, annotation)
     rows, (exams, spacings) = [], known_facts({n: truths[n] for n in names})
     for n,exam,spacing in progress(list(zip(names, exams, spacings)), desc=desc):
-        rows.append(dict(case=n, exam=exam, spacing=spacing, **score_case(*read_pair(preds.get(n), truths[n]), spacing)))
+        rows.append(dict(case=n, exam=exam, spacing=spacing, **score_case(*read_pair(preds.get(n), truths[n], kinds, region), spacing)))
     without = 'no mask was predicted for this annotation' + ': scored as a miss'*missing
     problems = [dict(case=n, reason=without) for n in truths if n not in preds] + [dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths]
     return pd.DataFrame(rows), pd.DataFrame(problems, columns=['case', 'reason'])
@@ -218,11 +236,14 @@ def draw_prepared(
 def draw_folders(
     pred, # As for `evaluate_folders`
     truth, # As for `evaluate_folders`
+    annotation:str='auto', # As for `evaluate_folders`
+    region=None, # As for `evaluate_folders`
 )->callable: # From a row of scores to the error map, (H, W, 3) uint8
     "How to draw a case of two folders: without the picture, which is not known."
     preds, truths = list_masks(pred, ('_mask', '')), list_masks(truth, (ANNOTATION, '_mask', ''))
     from fetal_seg.report import error_map
-    return lambda s: error_map(*read_pair(preds.get(s.case), truths[s.case]))
+    kinds = folder_kinds(preds, truths, annotation)
+    return lambda s: error_map(*read_pair(preds.get(s.case), truths[s.case], kinds, region))
 
 # %% ../nbs/06_eval.ipynb #aa96f9bb
 USE = 'For academic use; not for clinical use.'

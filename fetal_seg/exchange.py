@@ -200,7 +200,8 @@ def read_coco(
     doc:dict, # Its content
 )->dict: # The image's id → Entry
     "The pictures of a COCO document, also those without annotations."
-    names = {_id(path, c, f'category {n}'): _get(path, c, 'name', str, f'category {n}') for n,c in enumerate(doc.get('categories') or [], 1)}
+    categories = _get(path, doc, 'categories', list, 'this COCO file') if doc.get('categories') is not None else []
+    names = {_id(path, c, f'category {n}'): _get(path, c, 'name', str, f'category {n}') for n,c in enumerate(categories, 1)}
     images, shapes = {}, {}
     for n,i in enumerate(_get(path, doc, 'images', list, 'this COCO file'), 1):
         key, name = _id(path, i, f'image {n}'), _get(path, i, 'file_name', str, f'image {n}')

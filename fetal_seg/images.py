@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LUMA', 'SUFFIXES', 'FORMATS', 'AGAIN', 'TAGS', 'COLOURS', 'INTENSITIES', 'luma', 'to_grey', 'widen', 'to_grey16',
            'upright', 'Picture', 'read_raster', 'is_dicom', 'read_dicom', 'dicom_spacing', 'read_picture', 'read_img',
-           'to_float', 'to_uint8', 'scale_intensity', 'dhash', 'check_annotation', 'read_annotation']
+           'to_float', 'to_uint8', 'scale_intensity', 'dhash']
 
 # %% ../nbs/images.ipynb #ca6195e5
 import warnings
@@ -307,23 +307,3 @@ def dhash(
     "The difference hash of a picture: nearly stable under compression, size and gain; equal hashes are a reason to look, no proof."
     p = np.asarray(Image.fromarray(to_uint8(img)).resize((9,8), Image.Resampling.LANCZOS)).astype(int)
     return np.packbits(p[:,1:] > p[:,:-1]).tobytes().hex()
-
-# %% ../nbs/images.ipynb #a467b82f
-def check_annotation(
-    path, # Where it came from
-    ann:np.ndarray, # (H, W) as decoded
-)->np.ndarray: # The same array
-    "Raise unless an annotation has two values: 0, and 1, 255 or the largest of its type."
-    lo, hi = ann.min(), ann.max()
-    tops = (0, 1, 255, np.iinfo(ann.dtype).max if ann.dtype.kind in 'iu' else 1)
-    if hi in tops and (lo == hi or lo == 0 and ((ann == 0) | (ann == hi)).all()): return ann
-    values = np.unique(ann)
-    some = ', '.join(map(str, values[:6])) + (', ...' if len(values) > 6 else '')
-    raise InputError(path, f'{len(values)} values ({some})', 'an annotation has 0 for background and 1 or 255 for the region; '
-                     'split several classes into one file each, and save no annotation as JPEG')
-
-def read_annotation(
-    path, # A picture with two values
-)->np.ndarray: # (H, W) bool
-    "Read an annotation, outline or filled, as it came."
-    return check_annotation(path, read_img(path)) > 0

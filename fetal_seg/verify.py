@@ -4,24 +4,26 @@
 
 # %% auto #0
 __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'KEPT', 'OPTIONS', 'THIN', 'FILLED', 'DRAWN',
-           'Finding', 'Seen', 'Check', 'add_check', 'run_checks', 'Parts', 'wxh', 'diagnose', 'colour_share',
-           'raw_parts', 'read_part', 'dice', 'prepared_parts', 'add_measure', 'thumbnail', 'measure_case',
-           'measure_rows', 'measure', 'read_table', 'split_of', 'look_at', 'see_raw', 'is_prepared', 'see',
-           'problems_of', 'left_out', 'unannotated', 'check_missing_file', 'check_unreadable', 'check_mask_values',
-           'check_shape_mismatch', 'check_masks_differ', 'check_missing_pair', 'check_ambiguous_pair',
-           'check_unreadable_unannotated', 'check_unannotated_class', 'check_overlay', 'check_foreign_file', 'thinness',
-           'bounding_box', 'filled_share', 'pieces', 'border_share', 'centroid', 'measure_mask', 'measure_canvas_mask',
-           'check_empty_mask', 'check_hollow_mask', 'check_hollow_closed', 'check_mixed_annotations',
-           'check_several_pieces', 'check_inverted_mask', 'robust_z', 'check_touches_border', 'check_near_border',
-           'check_area_outlier', 'measure_levels', 'check_constant', 'check_nearly_black', 'check_saturated',
-           'check_other_mode', 'check_colour', 'strokes', 'measure_strokes', 'check_burned_in', 'contrast', 'boundary',
-           'measure_contrast', 'check_low_contrast', 'check_faint_edge', 'pictures_of', 'duplicates', 'n_splits',
-           'n_classes', 'check_exam_in_two_splits', 'check_exam_unknown', 'check_duplicate_in_two_splits',
-           'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits', 'near_pairs', 'correlation', 'alike',
-           'check_near_duplicate_in_two_splits', 'check_near_duplicate_in_two_classes', 'check_near_duplicate',
-           'check_same_annotation', 'usual_size', 'is_hc18', 'check_odd_size', 'check_across_folders',
-           'check_label_provenance', 'pairs_of', 'name_rule', 'near_border', 'summarise', 'get_facts', 'files_of',
-           'show_case', 'html_findings', 'plot_shares', 'plot_distributions', 'Verification', 'format_report', 'verify']
+           'SPECK_PX', 'NONE_IS_RIGHT', 'Finding', 'Seen', 'Check', 'add_check', 'run_checks', 'Parts', 'wxh',
+           'diagnose', 'colour_share', 'raw_parts', 'read_part', 'dice', 'prepared_parts', 'add_measure', 'thumbnail',
+           'measure_case', 'measure_rows', 'measure', 'read_table', 'split_of', 'look_at', 'see_raw', 'is_prepared',
+           'see', 'problems_of', 'left_out', 'unannotated', 'check_missing_file', 'check_unreadable',
+           'check_mask_values', 'check_shape_mismatch', 'check_masks_differ', 'check_missing_pair',
+           'check_ambiguous_pair', 'check_unreadable_unannotated', 'check_unannotated_class', 'check_overlay',
+           'check_foreign_file', 'thinness', 'bounding_box', 'filled_share', 'pieces', 'border_share', 'centroid',
+           'measure_mask', 'measure_canvas_mask', 'are_outlines', 'check_no_region', 'check_empty_mask',
+           'check_hollow_mask', 'check_hollow_closed', 'check_changed_area', 'check_filled_or_outline',
+           'check_mixed_annotations', 'check_several_pieces', 'check_inverted_mask', 'robust_z', 'check_touches_border',
+           'check_near_border', 'check_area_outlier', 'measure_levels', 'check_constant', 'check_nearly_black',
+           'check_saturated', 'check_other_mode', 'check_colour', 'strokes', 'measure_strokes', 'check_burned_in',
+           'contrast', 'boundary', 'measure_contrast', 'check_low_contrast', 'check_faint_edge', 'pictures_of',
+           'duplicates', 'n_splits', 'n_classes', 'check_exam_in_two_splits', 'check_exam_unknown',
+           'check_duplicate_in_two_splits', 'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits',
+           'near_pairs', 'correlation', 'alike', 'check_near_duplicate_in_two_splits',
+           'check_near_duplicate_in_two_classes', 'check_near_duplicate', 'check_same_annotation', 'usual_size',
+           'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance', 'pairs_of', 'name_rule',
+           'near_border', 'summarise', 'get_facts', 'files_of', 'show_case', 'html_findings', 'plot_shares',
+           'plot_distributions', 'Verification', 'format_report', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
 import math, warnings
@@ -37,9 +39,12 @@ import numpy as np, pandas as pd
 from PIL import Image
 from scipy import ndimage, sparse
 from .core import InputError, NotFoundError, digest, pmap, read_json, write_json, write_text
-from .data import SPLITS, add_exams, find_cases, named_exams, read_pair, split_cases
-from .images import check_annotation, dhash, read_img, read_picture, to_uint8
-from .preprocess import AFFINE, KINDS, case_path, fill, picture_part, read_cases, to_mask, warp_mask
+from .data import SPLITS, add_exams, find_cases, named_exams, read_pair, settle_region, split_cases
+from .exchange import is_entry, read_entry
+from .images import dhash, read_img, read_picture, to_uint8
+from .labels import read_annotation, region_name
+from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, enclosed_share, fill,
+                                  get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -129,6 +134,7 @@ def wxh(
 def diagnose(
     case:dict, # Has `image` and `annotation`
     raw, # The raw folder
+    region=None, # As for `read_pair`
 )->tuple: # (img or None, annotation or None, facts, problems), as in `Parts`
     "What can be read of a pair that `read_pair` refuses, and what is wrong with the rest."
     problems, facts, img, anns, files = [], {}, None, [], case['annotation'].split('|')
@@ -139,11 +145,15 @@ def diagnose(
         img = p.pixels
         facts = dict(zip(('height', 'width'), img.shape), mode=p.mode, bits=p.bits, image_sha256=digest(img), dhash=dhash(to_uint8(img)))
     for file in files:
+        if is_entry(file):
+            try: anns += [read_entry(raw, file, img.shape, region)[0]] if img is not None else []
+            except InputError as e: problems.append(('mask_values', f'{file}: {e.found}; {e.remedy}'))
+            continue
         if (a := read(file)) is None: continue
         want = a.pixels.shape if img is None else img.shape
         if a.pixels.shape != want: problems.append(('shape_mismatch', f'{file}: {wxh(a.pixels.shape)}, its picture {wxh(want)}'))
-        try: anns.append(check_annotation(file, a.pixels) > 0)
-        except InputError as e: problems.append(('mask_values', f'{file}: {e.found}'))
+        try: anns.append(read_annotation(Path(raw)/file, region=region))
+        except InputError as e: problems.append(('mask_values', f'{file}: {e.found}; {e.remedy}'))
     shapes = {a.shape for a in anns} | ({img.shape} if img is not None else set())
     ann = np.any(anns, 0) if len(anns) == len(files) and len(shapes) == 1 else None
     if ann is not None: facts['annotation_sha256'] = digest(ann*np.uint8(255))
@@ -163,15 +173,20 @@ def colour_share(
 def raw_parts(
     case:dict, # A row of `find_cases`
     raw, # The raw folder
+    kind:str='outline', # What its annotations are: as for `choose_mask`
+    region=None, # As for `read_pair`
 )->Parts:
     "Read a case of a raw folder."
-    try: img, ann, facts, problems = *read_pair(raw, case), []
+    try: img, ann, facts, problems = *read_pair(raw, case, region), []
     except InputError as e:
-        img, ann, facts, problems = diagnose(case, raw)
+        img, ann, facts, problems = diagnose(case, raw, region)
         problems = problems or [('unreadable', e.found)]
     mask = None
     if ann is not None:
-        try: mask, facts['method'] = to_mask(ann)[:2]
+        facts['enclosed'] = enclosed_share(ann)
+        try:
+            mask, facts['method'] = to_mask(ann, kind)[:2]
+            facts['change'] = hull_change(ann, mask > 0, facts['method'])
         except InputError as e: problems.append(('hollow_mask', f'{case["annotation"]}: no region can be made of it ({e.found})'))
     for digest_of_bytes in ('image_file_sha256', 'annotation_file_sha256'): facts.pop(digest_of_bytes, None)   # no check looks at them
     if img is not None: facts['colour'] = colour_share(Path(raw)/case['image'], facts['mode'])
@@ -192,7 +207,7 @@ def read_part(
     try: a = read_img(path)
     except InputError as e: return wrong('unreadable', e)
     if kind == 'images': return to_uint8(a), None
-    try: return check_annotation(path, a) > 0, None
+    try: return read_annotation(path), None
     except InputError as e: return wrong('mask_values', e)
 
 def dice(
@@ -276,7 +291,7 @@ def measure(
 
 # %% ../nbs/02_verify.ipynb #fbbf70f9
 NEEDED = ('case', 'split', 'exam', 'exam_source', 'height', 'width', 'image_sha256', 'image_folder', 'annotation_folder', 'method', *AFFINE)
-KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col')
+KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col', 'enclosed', 'change')
 
 def read_table(
     prepared, # The prepared folder
@@ -326,21 +341,27 @@ def see_raw(
     split=None, # None: 'given' where the layout has splits, else 'hash'
     seed:int=0, # Of the split
     fractions=(0.8, 0.1, 0.1), # Of train, valid and test
+    annotation:str='auto', # What annotations are, as for `prepare`
+    region=None, # The class that is meant, as for `prepare`
     **limits, # As for `Seen`
 )->Seen:
     "Find the cases of a raw folder, and measure them."
+    check_kind(annotation)
     cases, left = find_cases(raw, layout)
-    cases = measure(cases, partial(raw_parts, raw=str(raw)), workers)
-    for c in ('image_sha256', 'annotation_sha256', 'dhash', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
+    region = settle_region(raw, cases, region)
+    kind, why = get_kind(annotation, raw, cases, layout, region, workers)
+    cases = measure(cases, partial(raw_parts, raw=str(raw), kind=kind, region=region), workers)
+    for c in ('enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
         if c not in cases: cases[c] = None   # no case could be read
     cases = split_of(cases, exams, split, seed, fractions)
     alone = left[left.kind == 'unannotated']
     found = pmap(partial(look_at, raw=str(raw)), alone.file, workers, desc='unannotated')
     names = ['image_sha256', 'dhash', 'thumb', 'height', 'width', 'problem']
     others = alone[['file', 'label']].join(pd.DataFrame(found, index=alone.index, columns=names))
-    return Seen(cases, dict(left_out=left.to_dict('records')), 'raw', others, **limits)
+    info = dict(left_out=left.to_dict('records'), annotation=kind, annotation_by=why, region=region_name(region))
+    return Seen(cases, info, 'raw', others, **limits)
 
-OPTIONS = ('layout', 'exams', 'split', 'seed', 'fractions')   # of a raw folder; a prepared one has them in its table
+OPTIONS = ('layout', 'exams', 'split', 'seed', 'fractions', 'annotation', 'region')   # of a raw folder; a prepared one has them in its table
 
 def is_prepared(
     folder, # Any folder
@@ -519,6 +540,22 @@ def measure_canvas_mask(mask): return float(mask.mean()), thinness(mask), filled
 THIN = 40.   # `thinness` above this is a stroke
 FILLED = 2/3   # `filled_share` below this is an outline, as for `to_mask`
 DRAWN = ('holes', 'closed', 'ellipse')   # what `to_mask` does to outlines
+SPECK_PX = 30   # pieces of fewer pixels are no lesion at any usual size of a pixel (30 px of 0.1 mm: 0.6 mm across)
+NONE_IS_RIGHT = ('normal',)   # classes whose pictures rightly have no region
+
+def are_outlines(
+    s:Seen,
+)->bool: # Also where an earlier version did not write it down
+    "Were the annotations outlines, so that a mask has no holes and is no stroke?"
+    return s.info.get('annotation', 'outline') != 'filled'
+
+@add_check('note', 'nothing to do')
+def check_no_region(
+    s:Seen,
+)->list: # ('', value)
+    "Pictures that rightly have no region teach the network, and test it, to find none."
+    c = s.cases[(s.cases.full_area == 0) & s.cases.get('label', pd.Series('', s.cases.index)).isin(NONE_IS_RIGHT)]
+    return [('', f'{n} cases of the class {label} have no region') for label,n in c.label.value_counts().items()]
 
 @add_check('warning', 'draw the annotation, or keep it if there really is no region')
 def check_empty_mask(
@@ -526,6 +563,7 @@ def check_empty_mask(
 )->list: # (case, value)
     "A mask without a region is mostly an annotation that is missing."
     empty = s.cases[(s.cases.full_area == 0) | (s.cases.mask_area == 0)]
+    if 'label' in empty: empty = empty[~empty.label.isin(NONE_IS_RIGHT)]
     return [(r.case, 'no pixel at the picture\'s own size' if r.full_area == 0 else 'no pixel left at the prepared size') for r in empty.itertuples()]
 
 @add_check('error', AGAIN + '; if it stays so, draw the annotation anew', raw='draw the annotation anew, as a closed outline or filled')
@@ -533,6 +571,7 @@ def check_hollow_mask(
     s:Seen,
 )->list: # (case, value)
     "An outline that was not filled teaches the network to draw lines."
+    if not are_outlines(s): return problems_of(s, 'hollow_mask')   # a filled mask may have any shape
     share, thin = s.cases[['filled_share', 'mask_filled_share']].min(axis=1), s.cases[['thinness', 'mask_thinness']].max(axis=1)
     hollow = s.cases.assign(share=share, thin=thin)[(share < FILLED) | (thin > THIN)]
     return problems_of(s, 'hollow_mask') + [(r.case, f'it fills {r.share:.0%} of what it encloses and is {r.thin:.0f} times longer than wide')
@@ -544,8 +583,26 @@ def check_hollow_closed(
 )->list: # (case, value)
     "An outline that the border cuts, or that has a gap, was closed before it was filled."
     how = dict(closed='hollow outline closed along the border')
-    if s.info.get('outline') != 'ellipse': how['ellipse'] = 'hollow outline replaced by a fitted ellipse'   # else all were
+    if s.info.get('annotation') != 'ellipse': how['ellipse'] = 'hollow outline replaced by a fitted ellipse'   # else all were
     return [(r.case, how[r.method]) for r in s.cases[s.cases.method.isin(how)].itertuples()]
+
+@add_check('warning', 'look at the picture: is the region where it should be? If not, draw the annotation anew')
+def check_changed_area(
+    s:Seen,
+)->list: # (case, value)
+    "A region that was closed or fitted, and is a fifth larger or smaller than what was drawn, is in part a guess."
+    c = s.cases[s.cases.get('change', pd.Series(np.nan, s.cases.index)).astype(float).abs() > 0.2]
+    return [(r.case, f'its area is {r.change:+.0%} beside what was drawn') for r in c.itertuples()]
+
+@add_check('warning', 'if they are outlines, prepare them as such: fetal_seg_prepare --annotation outline')
+def check_filled_or_outline(
+    s:Seen,
+)->list: # ('', value)
+    "Masks that enclose more than they mark are mostly outlines that nobody declared."
+    if are_outlines(s) or 'enclosed' not in s.cases: return []
+    c = s.cases[s.cases.full_area > 0]
+    n = int((c.enclosed.astype(float) >= 1/3).sum())
+    return [('', f'{n} of {len(c)} masks enclose more than they mark')] if n > len(c)/2 else []
 
 @add_check('note', 'nothing to do; look at it if its score is low')
 def check_mixed_annotations(
@@ -562,6 +619,9 @@ def check_several_pieces(
     s:Seen,
 )->list: # (case, value)
     "More pieces than annotations are mostly specks that nobody meant to draw."
+    if not are_outlines(s):   # a filled mask may hold several regions: only specks are worth a look
+        c = s.cases[(s.cases.pieces > 1) & (s.cases.crumbs < SPECK_PX*s.cases.pieces)]
+        return [(r.case, f'{r.pieces:.0f} pieces, of which all but the largest have {r.crumbs:.0f} pixels') for r in c.itertuples()]
     drawn = s.cases.annotation.fillna('').str.count(r'\|') + 1 if 'annotation' in s.cases else 1
     several = s.cases[s.cases.pieces > drawn]
     return [(r.case, f'{r.pieces:.0f} pieces, of which all but the largest have {r.crumbs:.0f} pixels') for r in several.itertuples()]
@@ -1014,7 +1074,7 @@ def show_case(
     try: img = to_uint8(read_img(image))
     except (InputError, OSError): return None
     drawn = ndimage.binary_dilation(strokes(img) | strokes(img.T).T, iterations=6) if marks else None
-    try: masks = [read_img(f) > 0 for f in annotations]
+    try: masks = [read_entry('', f, img.shape, 'any')[0] if is_entry(f) else read_img(f) > 0 for f in annotations]
     except (InputError, OSError): masks = []
     fits = masks and all(m.shape == img.shape for m in masks)
     return overlay(img, mask=drawn, annotation=np.any(masks, 0) if fits else None)
@@ -1170,7 +1230,7 @@ def verify(
     folder, # A raw or a prepared folder
     workers:int=0, # Processes; 0: this one
     checks:dict=None, # name -> Check; None: `CHECKS`
-    **options, # margin, least_d, least_edge, most_z as for `Seen`; of a raw folder also layout, exams, split, seed and fractions, as for `prepare`
+    **options, # margin, least_d, least_edge, most_z as for `Seen`; of a raw folder also layout, exams, split, seed, fractions, annotation and region, as for `prepare`
 )->Verification:
     "Check a raw or a prepared folder."
     checks, seen = CHECKS if checks is None else checks, see(folder, workers, **options)

@@ -103,12 +103,12 @@ def test_eval_of_another_size_and_of_several_classes(world, tmp_path):
     Image.new('L', (50,40), 255).save(f)
     fails(run('fetal_seg_eval', '--pred', tmp_path/'pred', '--truth', world/'raw'), f, '50x40 pixels', 'size of the annotation')
     Image.fromarray(np.array([[0,1],[2,3]], np.uint8)).save(f)
-    fails(run('fetal_seg_eval', '--pred', tmp_path/'pred', '--truth', world/'raw'), f, '4 values (0, 1, 2, 3)')
+    fails(run('fetal_seg_eval', '--pred', tmp_path/'pred', '--truth', world/'raw'), f, '3 classes: 1; 2; 3; say which is the region: --region 3')
 
 def test_eval_scores_anybodys_masks(world, tmp_path):
     "Filled truths as NAME.png, of which one is cut in half: Dice of 1 and of a known value."
     import json
-    from fetal_seg.images import read_annotation
+    from fetal_seg.labels import read_annotation
     from fetal_seg.preprocess import to_mask
     anns = sorted((world/'raw').rglob('*_Annotation.png'))[:2]
     for i,a in enumerate(anns):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image, TiffImagePlugin
 from fetal_seg.core import InputError, NotFoundError
-from fetal_seg.images import (INTENSITIES, SUFFIXES, TAGS, Picture, check_annotation, dhash, read_annotation, read_img, read_picture,
+from fetal_seg.images import (INTENSITIES, SUFFIXES, TAGS, Picture, dhash, read_img, read_picture,
                               scale_intensity, to_float, to_uint8)
 
 rng = np.random.default_rng(0)
@@ -603,36 +603,12 @@ def test_unusable_intensity():
     for bad in (np.array([[2.]]), np.array([[np.nan]]), np.array([[300]], np.int32)):
         with pytest.raises(InputError, match='give uint8, uint16, or floats'): to_float(bad)
 
-# Hash and annotations
+# Hash
 
 def test_dhash_of_a_picture_of_nine_by_eight():
     for k in range(20):
         p = sample(np.uint8, (8, 9), 3*k)
         bits = ''.join('1' if p[i, j+1] > p[i, j] else '0' for i in range(8) for j in range(8))
         assert dhash(p) == f'{int(bits, 2):016x}' == dhash(p.astype(np.uint16)*257)
-
-def test_annotation_values_against_the_rule():
-    "Accepted: all equal to 0 or one more value, which is 1, 255 or the type's largest."
-    rng, accepted = np.random.default_rng(0), 0
-    for _ in range(600):
-        dtype = rng.choice([np.uint8, np.uint16])
-        pool = rng.choice([0, 0, 1, 2, 38, 254, 255, np.iinfo(dtype).max], rng.integers(1, 4))
-        a = rng.choice(pool, (3, 4)).astype(dtype)
-        values = set(a.ravel().tolist()) - {0}
-        good = len(values) <= 1 and values <= {1, 255, np.iinfo(dtype).max}
-        accepted += good
-        if good: assert check_annotation('a.png', a) is a
-        else:
-            with pytest.raises(InputError, match=f'^a.png: {len(set(a.ravel().tolist()))} values'): check_annotation('a.png', a)
-    assert 150 < accepted < 450
-
-@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'BMP', 'WEBP'])
-def test_read_annotation(tmp_path, kind):
-    drawn = grey > 128
-    for a in (drawn, drawn*np.uint8(255), np.dstack([drawn*np.uint8(255)]*3)):
-        if kind == 'WEBP' and a.dtype == bool: continue
-        (tmp_path/'a').write_bytes(encode(a, kind, **options.get(kind, {})))
-        got = read_annotation(tmp_path/'a')
-        assert got.dtype == bool and (got == drawn).all()
 
 # Speed

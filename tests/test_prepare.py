@@ -369,7 +369,7 @@ def test_what_is_done_again(mine, tmp_path):
         assert new() == {cases.case[9]}
     f.write_bytes(f.read_bytes() + b'\0')   # other bytes, the same pixels: the case is read again, and nothing changes
     assert new() <= {cases.case[9]}
-    assert new(outline='ellipse') == new(size=(68,100)) == new(mode='stretch') == set(cases.case)
+    assert new(annotation='ellipse') == new(size=(68,100)) == new(mode='stretch') == set(cases.case)
     assert snapshot(out).keys() == snapshot(out).keys() and not [p for p in out.rglob('.*')]
 
 def test_names_that_swap_their_places(mine, tmp_path):
@@ -426,7 +426,7 @@ def test_every_bad_case_is_counted_and_the_good_ones_stay(mine, world, tmp_path)
 
 def test_wrong_words_are_told_before_the_work(world, tmp_path):
     wrong = dict(fractions=(1,1,1)), dict(split='half'), dict(split='given'), dict(split='nowhere.csv'), dict(exams='(\\d'), dict(exams='nowhere.csv'), dict(layout='zip'), \
-            dict(mode='zoom'), dict(outline='circle'), dict(scheduler='nonsense')
+            dict(mode='zoom'), dict(annotation='circle'), dict(scheduler='nonsense')
     for kw in wrong:
         with pytest.raises(InputError) as e: prepare(world/'raw', tmp_path/'out', SIZE, **kw)
         assert '\n' not in str(e.value) and not (tmp_path/'out').exists()
