@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILLS', 'MOST', 'VIA_LABELS', 'VIA_COLUMNS', 'DOCUMENTS', 'ENDINGS', 'LABELME', 'OURS', 'HC18_COLUMNS',
-           'fill_polygon', 'fill_ellipse', 'Shape', 'Entry', 'fill_bitmap', 'check_labels', 'draw_entry',
+           'fill_polygon', 'fill_ellipse', 'Shape', 'Entry', 'fill_bitmap', 'check_labels', 'is_meant', 'draw_entry',
            'check_numbers', 'read_labelme', 'read_coco', 'from_runs', 'read_via', 'read_via_csv', 'parse_xml',
            'read_cvat', 'Document', 'read_document', 'is_entry', 'read_entry', 'find_entry', 'entry_bytes',
            'read_documents', 'find_picture', 'by_name', 'match_entries', 'check_regions', 'nnunet_labels',
@@ -23,6 +23,7 @@ import numpy as np
 from scipy import ndimage
 from .core import InputError, atomic_path, check_exists, digest, read_json, to_json, write_json, write_text
 from .images import is_dicom, read_img, read_picture
+from .labels import region_name
 
 # %% ../nbs/00c_exchange.ipynb #5331228c
 def fill_polygon(
@@ -88,6 +89,13 @@ def check_labels(
     some = ', '.join(names[:8]) + ', ...'*(len(names) > 8)
     raise InputError(where, f'{len(names)} labels: {some}', f'say which is the region: --region "{names[0]}", or --region any for all of them')
 
+def is_meant(
+    label:str, # Of a shape
+    region=None, # As for `check_labels`
+)->bool:
+    "Is a shape of the class that is meant? Names are compared in one spelling."
+    return region in (None, 'any') or bool(label.strip()) and region_name(label) == region_name(region)
+
 def draw_entry(
     where, # The document and its key, for errors
     entry:Entry, # From `read_document`
@@ -99,9 +107,9 @@ def draw_entry(
         raise InputError(where, f'drawn on {entry.size[1]}x{entry.size[0]} pixels, but {entry.image} has {shape[1]}x{shape[0]}',
                          'find the picture that it was drawn on, or take the entry out')
     check_labels(where, (s.label for s in entry.shapes), region)
-    wanted, out = None if region in (None, 'any') else str(region).strip(), np.zeros(shape, bool)
+    out = np.zeros(shape, bool)
     for n,s in enumerate(entry.shapes, 1):
-        if wanted is not None and s.label != wanted: continue
+        if not is_meant(s.label, region): continue
         inside = FILLS[s.kind](s.data, shape)
         if not inside.any():
             raise InputError(where, f'shape {n} ({s.label}) covers no pixel of {entry.image}, {shape[1]}x{shape[0]} pixels: it is outside, or too thin', 'draw it anew, or take it out')
@@ -389,7 +397,7 @@ def read_document(
     stat = path.stat()
     return _read_document(str(path), stat.st_mtime_ns, stat.st_size)
 
-@lru_cache(8)
+@lru_cache(64)
 def _read_document(path, changed, size):
     "A document that has so many bytes and was changed then."
     path, ending = Path(path), Path(path).suffix.lower()
@@ -514,10 +522,10 @@ def check_regions(
     region=None, # As for `check_labels`
 ):
     "Raise unless it is clear for a whole dataset which class is meant, and some picture has it."
-    refs = [r for joined in refs for r in joined.split('|') if is_entry(r)]
+    refs = sorted(r for joined in refs for r in joined.split('|') if is_entry(r))
     labels = {s.label for r in refs for s in find_entry(raw, r).shapes}
     check_labels(raw, labels, region)
-    if refs and region not in (None, 'any') and str(region).strip() not in labels:
+    if refs and not any(is_meant(l, region) for l in labels) and (labels or region not in (None, 'any')):
         raise InputError('--region', f'no shape of {Path(raw).name} has the label {region!r}', f'choose among {", ".join(sorted(labels)[:8]) or "none"}, or any')
 
 # %% ../nbs/00c_exchange.ipynb #14c3c1d4
