@@ -8,6 +8,7 @@ __all__ = ['LEVELS', 'PIXELS', 'WHEN', 'STYLES', 'nll', 'fit_temperature', 'grid
            'plot_risk']
 
 # %% ../nbs/05c_calibrate.ipynb #cdd2bbea
+import warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
@@ -17,6 +18,7 @@ from .metrics import score
 from .predict import Predictor, check_post, fit_familiar, get_heatmap, prepared_facts, sigmoid
 from .preprocess import AFFINE, case_path, picture_part, read_cases, read_mask, to_input, warp_mask
 from .report import OKABE_ITO, hex_colour
+from .seen import USES, seen_cases
 
 # %% ../nbs/05c_calibrate.ipynb #a35b94cd
 def nll(
@@ -99,11 +101,21 @@ def calibrate(
     predictor.temperature, sweep = fit_temperature(z.astype(float), y), Sweep(predictor.to_mask, levels)
     for r in cases.itertuples(): sweep.add(get_heatmap(predictor, prepared, r), read_mask(case_path(prepared, r, 'full_masks')))
     best, dice, half = sweep.best()
+    learnt = _note_tuned(run, predictor, cases)
     fitted = dict(temperature=predictor.temperature, threshold=best, fitted_on=dict(split=split, cases=len(cases), nll=nll(z, y), nll_fitted=nll(z, y, predictor.temperature),
-                  dice_at_half=half, dice_at_threshold=dice, sweep=sweep.table()[['threshold', 'mean']].to_dict('list')))
+                  dice_at_half=half, dice_at_threshold=dice, sweep=sweep.table()[['threshold', 'mean']].to_dict('list'), **(dict(trained_on=learnt) if learnt else {})))
     familiar = fit_familiar(prepared_facts(prepared, trained, predictor.size)) if len(trained) else None
     write_json(Path(run)/'predictor.json', {**predictor.contract, **fitted, 'post': list(predictor.post), 'familiar': familiar})
     return fitted
+
+def _note_tuned(run, predictor, cases)->int: # How many of them were trained on
+    "Add the cases to those that the run has seen; warn where it was trained on some."
+    seen = predictor.seen(cases)
+    learnt = int(np.isin(seen, ('train', 'seen')).sum())
+    if learnt: warnings.warn(f'{run}: {learnt} of the {len(cases)} cases that temperature and threshold are fitted on were seen '
+                             'in training: the heatmap will look surer than it is on new pictures', stacklevel=3)
+    if not np.isin(seen, USES).all(): (predictor.known | seen_cases(cases, 'valid')).save(run)
+    return learnt
 
 # %% ../nbs/05c_calibrate.ipynb #5718bced
 def reliability(

@@ -14,6 +14,7 @@ from .eval import summarise
 from .images import read_img
 from .predict import Predictor, find_weights, read_contract, unlike_rates
 from .preprocess import case_path, read_cases
+from .seen import Seen, is_seen, judged, read_seen, seen_note
 
 # %% ../nbs/06a_card.ipynb #a9b8063c
 def training_facts(
@@ -61,6 +62,13 @@ def figures_table(
     few = ' With fewer than ten exams the interval is no more than a hint.' if s['exams'] < 10 else ''
     return '\n'.join([*rows, '', f'{s["cases"]} cases of {s["exams"]} exams, at their original size; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}.{few}'])
 
+def _figures(scores, how):
+    "Figures of unseen cases only; where there are none, the reason."
+    if scores is None: return 'None: no scores of unseen cases were given.'
+    note = seen_note(scores)
+    if is_seen(scores).all(): return f'None: {note}.'
+    return figures_table(judged(scores)) + f'\n\nMeasured on {how}.' + (f' But {note}.' if note else '')
+
 def model_card(
     run, # A run folder, calibrated with `facts` in its predictor.json, as `save_card` does
     scores=None, # Of cases that the network has not seen, from `evaluate`
@@ -80,7 +88,7 @@ def model_card(
     env = [(k, v) for k,v in f['environment'].items()]
     table = lambda rows: '\n'.join(['| | |', '| --- | --- |', *(f'| {a} | {b} |' for a,b in rows)])
     parts = [('', table(about)), ('What it is for', '\n'.join(f'- {u}' for u in USE)), ('What the labels are', LABELS if f['hc18'] else OTHER_LABELS), ('Data', table(data)),
-             ('Figures', figures_table(scores) + f'\n\nMeasured on {how}.' if scores is not None else 'None: no scores of unseen cases were given.')]
+             ('Figures', _figures(scores, how))]
     if cal: parts.append(('Calibration', f'Temperature {c["temperature"]:.3f} and threshold {c["threshold"]}, fitted on {cal["cases"]} cases ({cal["split"]}): the negative log-likelihood of a pixel went from {cal["nll"]:.4f} to {cal["nll_fitted"]:.4f}.'))
     if 'unlike' in c: parts.append(('Pictures unlike the training pictures', 'The distance of a picture\'s facts from those of the training pictures, in units of the limit, '
                                     f'for {c["unlike"]["n"]} unseen pictures and the same ones disturbed. Above 1 the prediction carries a warning.\n\n' + unlike_markdown(c['unlike']['rates'])))
@@ -131,10 +139,11 @@ def pack(
     with atomic_path(out/'weights.safetensors') as tmp: Path(tmp).write_bytes(save(weights))
     write_json(out/'predictor.json', dict(read_contract(f.parent/'predictor.json'), precision='float16'))
     if (f.parent/'card.md').exists(): write_text(out/'card.md', (f.parent/'card.md').read_text(encoding='utf-8'))
+    read_seen(f.parent).save(out)
     facts = dict(bytes=sum(p.stat().st_size for p in out.iterdir()))
     if prepared is None: return facts
     before, after = (float(evaluate(Predictor(r), prepared, 'valid').dice.mean()) for r in (run, out))
     if abs(before-after) >= tolerance:
-        for n in ('weights.safetensors', 'predictor.json', 'card.md'): (out/n).unlink(missing_ok=True)
+        for n in ('weights.safetensors', 'predictor.json', 'card.md', Seen.file): (out/n).unlink(missing_ok=True)
         raise InputError(out, f'half precision changes the mean Dice from {before:.4f} to {after:.4f}', 'keep the run as it is')
     return dict(facts, dice_before=before, dice_after=after)

@@ -66,13 +66,19 @@ def demo(argv=None)->int:
     p = get_parser('fetal_seg_demo', 'The whole job, from raw pictures to heatmaps and a report; without --raw on simulated pictures, which are made first.')
     p.add_argument('--raw', metavar='DIR', help='the raw folder, as downloaded; without it pictures are simulated')
     p.add_argument('--out', metavar='DIR', default='demo', help='folder for all results')
-    p.add_argument('--epochs', type=int, metavar='N', help='times through the training cases; 30 where not given')
-    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels; 96 144 for simulated and 176 256 for real pictures where not given")
+    p.add_argument('--scene', default='heads', choices=('heads', 'lesions'), help='what the pictures show: fetal heads, or lesions (none, one or several a picture; breasts where they are simulated)')
+    p.add_argument('--epochs', type=int, metavar='N', help='times through the training cases; 30 where not given, 36 for simulated lesions, 120 for lesions of --raw')
+    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels; 96 144 for simulated heads, 128 160 for simulated lesions, 176 256 for real heads and 192 192 for real lesions where not given")
+    p.add_argument('--layout', help='with --raw: how the folder is laid out, as for fetal_seg_prepare; recognised where not given')
+    p.add_argument('--exams', metavar='CSV|REGEX', help='with --raw: which exam a case is of, as for fetal_seg_prepare')
+    p.add_argument('--annotation', metavar='KIND', help='with --raw: ' + ANNOTATION_HELP)
+    p.add_argument('--region', metavar='CLASS', help='with --raw: ' + REGION_HELP)
     p.add_argument('--seed', type=int, default=0, help='of the split, the simulation and the training')
     p.add_argument('--json', action='store_true', help='print the closing figures as JSON')
     a = p.parse_args(argv)
     from fetal_seg import pipeline
-    with _stdout_to_stderr(a.json): result = pipeline.demo(a.raw, a.out, a.epochs, a.size, a.seed)
+    options = {k: getattr(a, k) for k in ('layout', 'exams', 'annotation', 'region') if getattr(a, k) is not None}
+    with _stdout_to_stderr(a.json): result = pipeline.demo(a.raw, a.out, a.epochs, a.size, a.seed, scene=a.scene, **options)
     show(result, '\n' + pipeline.closing_table(result), a.json)
     return 0
 
@@ -107,6 +113,7 @@ def prepare(argv=None)->int:
     p.add_argument('--region', metavar='CLASS', help=REGION_HELP)
     p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
     p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, where the provenance table does not know it: a CSV with the columns case and exam, or a regular expression with one group, searched in the path of the picture')
+    p.add_argument('--spacing', metavar='MM|CSV', help='side of a pixel in mm: a number for all pictures, or a CSV with the columns case (or image) and spacing, or spacing_row and spacing_col; where not given, that of the provenance table, of a table in the raw folder, or of the file')
     p.add_argument('--split', default='hash', metavar='HOW', help='hash (a seeded hash of the exam), area (stratified by area), given (the split folders of the layout), or a CSV with the columns case and split')
     p.add_argument('--fractions', type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=('TRAIN', 'VALID', 'TEST'), help='shares of the splits')
     p.add_argument('--seed', type=int, default=0, help='of the split')
@@ -117,7 +124,7 @@ def prepare(argv=None)->int:
     from fetal_seg.core import n_cores, read_json
     from fetal_seg.preprocess import prepare
     cases = prepare(raw_folder(a.raw), a.out, tuple(a.size), a.mode, a.seed, tuple(a.fractions), workers=n_cores() if a.workers is None else a.workers,
-                    split=a.split, exams=a.exams, annotation=a.annotation, region=a.region, layout=a.layout, scheduler=a.scheduler)
+                    split=a.split, exams=a.exams, annotation=a.annotation, region=a.region, layout=a.layout, scheduler=a.scheduler, spacing=a.spacing)
     about = read_json(Path(a.out)/'prepare.json')
     left = about['left_out']
     facts = dict(layout=cases.layout.iloc[0], annotation=about['annotation'], annotation_by=about['annotation_by'], methods=cases.method.value_counts().to_dict(), cases=len(cases), exams=cases.exam.nunique(), exam_sources=cases.exam_source.value_counts().to_dict(),
@@ -130,7 +137,7 @@ METHODS = dict(holes='outlines filled', filled='filled masks', empty='without a 
 def prepared_text(cases, facts)->str:
     "What `prepare` did, as a person reads it."
     from itertools import groupby
-    from fetal_seg.data import balance
+    from fetal_seg.data import balance, few_exams
     key = lambda l: (l['kind'], l['reason'], l['remedy'])
     made = ', '.join(f'{n} {METHODS[m]}' for m,n in facts['methods'].items())
     kind = dict(outline='outlines', filled='filled masks, unchanged', ellipse='one ellipse each')[facts['annotation']]
@@ -139,7 +146,8 @@ def prepared_text(cases, facts)->str:
         files = [l['file'] for l in g]
         lines.append(f'left out: {", ".join(files[:3])}{f" and {len(files)-3} more" if len(files) > 3 else ""}: {reason}; {remedy}')
     known = ', '.join(f'{n} by {s}' for s,n in facts['exam_sources'].items())
-    return '\n'.join([*lines, f'{len(cases)} cases of {facts["exams"]} exams (known {known}) are in {facts["prepared"]}'])
+    few = few_exams(cases.exam[cases.split == 'test'].nunique())
+    return '\n'.join([*lines, *([f'warning: {few}'] if few else []), f'{len(cases)} cases of {facts["exams"]} exams (known {known}) are in {facts["prepared"]}'])
 
 @command
 def verify(argv=None)->int:
@@ -183,6 +191,7 @@ def train(argv=None)->int:
     p.add_argument('--width', type=int, help="channels of the U-Net's first level")
     p.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='smallest and largest enlargement of the augmentation')
     p.add_argument('--small', type=float, metavar='SHARE', help='take cases whose region is below this share of the picture more often')
+    p.add_argument('--empty', type=int, metavar='N', help='take training pictures without a region N times an epoch')
     p.add_argument('--patience', type=int, metavar='N', help='stop when the validation Dice has not risen for N epochs')
     p.add_argument('--seed', type=int, default=0, help='of weights, order and augmentation')
     p.add_argument('--log', action='append', default=[], choices=('tensorboard', 'wandb'), help='log there too (the table log.csv is written always); may be given twice')
@@ -255,16 +264,17 @@ def _first_problem(bad):
 def list_pictures(
     given, # Files and folders
 )->list: # Paths of pictures; folders are searched, annotations and results of ours are passed over
-    "The pictures that are meant."
+    "The pictures that are meant; what is passed over is told on standard error."
     from fetal_seg.core import InputError
-    from fetal_seg.images import SUFFIXES
-    out, others = [], ('_Annotation', '_heatmap', '_mask', '_overlay')
+    from fetal_seg.data import find_pictures, passed_text
+    out = []
     for g in map(Path, given):
         if not g.is_dir(): out.append(g); continue
-        files = sorted(f for f in g.rglob('*') if f.is_file())
-        found = [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith('.') and not f.stem.endswith(others)]
-        if not found: raise InputError(g, f'no picture among its {len(files)} files', 'name a folder with pictures')
-        out += found
+        found, passed = find_pictures(g)
+        text = passed_text(passed)
+        if not found: raise InputError(g, f'no picture among its {len(passed)} files' + f' ({text})'*bool(text), 'name a folder with pictures')
+        if text: print(f'fetal_seg_predict: passed over in {g}: {text}', file=sys.stderr)
+        out += [g/f for f in found]
     return out
 
 @command
@@ -343,19 +353,21 @@ def _write_evaluation(out, scores, summary, page):
 
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
-    lines, num = [f'{summary["cases"]} cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
+    from fetal_seg.eval import figures_of
+    note, (summary, seen) = summary.get('seen_note'), figures_of(summary)
+    lines, num = [*([note] if note else []), f'{summary["cases"]} {"seen "*bool(seen)}cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
     for m,s in summary.items():
         if not isinstance(s, dict) or 'mean' not in s: continue
-        lines.append(f'{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
-    lines.append(f'dice of all pixels pooled {summary["dice_pooled"]:.4f}')
-    if summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
+        lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} (95 % interval over exams {num(s["low"])} to {num(s["high"])}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
+    lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
+    if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
     if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
         if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} (95 % interval over exams {d["low"]:+.4f} to {d["high"]:+.4f}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
-        lines.append(f'expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
-    if r := summary.get('risk_coverage'): lines.append(f'of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
+        lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
+    if r := summary.get('risk_coverage'): lines.append(f'{"seen: "*bool(seen)}of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
     for reason,g in () if problems is None else problems.groupby('reason'):
         lines.append(f'{len(g)} cases: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
@@ -403,14 +415,35 @@ def crossval(argv=None)->int:
     p.add_argument('out', metavar='OUT', help='folder for the prepared data, the runs and the scores')
     p.add_argument('--k', type=int, default=5, help='folds')
     p.add_argument('--folds', type=int, nargs='+', metavar='I', help='only these folds, 0 to K-1')
-    p.add_argument('--preset', default='laptop', help='the recipe: quick, laptop or full')
-    p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given")
+    p.add_argument('--split', default='hash', metavar='HOW', help='how exams are dealt to the folds: hash (a seeded hash of the exam) or area (stratified by area)')
+    p.add_argument('--valid', type=float, default=0.05, metavar='SHARE', help='of the exams outside a fold: those that validate (one exam at least)')
+    p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, as for fetal_seg_prepare')
+    p.add_argument('--canvas', type=int, nargs=2, metavar=('H', 'W'), help='height and width of prepared pictures, in pixels (--size of fetal_seg_prepare); 544 800 where not given')
+    p.add_argument('--mode', help='how pictures get that shape: auto, crop, letterbox or stretch; auto where not given')
+    p.add_argument('--annotation', metavar='KIND', help='as for fetal_seg_prepare: outline, filled or ellipse; auto where not given')
+    p.add_argument('--region', metavar='CLASS', help=REGION_HELP)
+    p.add_argument('--spacing', metavar='MM|CSV', help='side of a pixel in mm, as for fetal_seg_prepare')
+    p.add_argument('--preset', default='laptop', help='the recipe: quick, laptop, full or lesions')
+    p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given, and so for what follows")
+    p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels")
+    p.add_argument('--bs', type=int, help='pictures in a batch')
+    p.add_argument('--lr', type=float, help='the largest learning rate of the cycle')
+    p.add_argument('--loss', help='as for fetal_seg_train: bce_dice, dice, bce, ...')
+    p.add_argument('--intensity', help='how a picture is scaled to [0, 1]: dtype, window, zscore or clahe')
+    p.add_argument('--width', type=int, help="channels of the U-Net's first level")
+    p.add_argument('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'), help='smallest and largest enlargement of the augmentation')
+    p.add_argument('--small', type=float, metavar='SHARE', help='take cases whose region is below this share of the picture more often')
+    p.add_argument('--empty', type=int, metavar='N', help='take training pictures without a region N times an epoch')
+    p.add_argument('--patience', type=int, metavar='N', help='stop when the validation Dice has not risen for N epochs')
     p.add_argument('--seed', type=int, default=0, help='of folds, weights, order and augmentation')
+    p.add_argument('--workers', type=int, help='processes that prepare; one a core where not given')
     p.add_argument('--json', action='store_true', help='print the summary as JSON')
     a = p.parse_intermixed_args(argv)
     from fetal_seg.core import n_cores, read_json
     from fetal_seg.pipeline import crossval
-    crossval(raw_folder(a.raw), a.out, k=a.k, folds=a.folds, seed=a.seed, preset=a.preset, workers=n_cores(), epochs=a.epochs)
+    named = ('raw', 'out', 'workers', 'json')   # all others are called as `crossval` calls them: its own, those of `prepare`, entries of the recipe
+    crossval(raw_folder(a.raw), a.out, workers=n_cores() if a.workers is None else a.workers, **{n: v for n,v in vars(a).items() if n not in named})
     summary = read_json(Path(a.out)/'summary.json')
     show(summary, scores_text(summary), a.json)
     return 0

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STRATA', 'USE', 'NOTICE', 'SIMULATED', 'STATS', 'evaluate', 'Threshold', 'best_threshold', 'list_masks',
            'known_facts', 'read_pair', 'folder_kinds', 'evaluate_folders', 'all_strata', 'plot_pairs', 'pick_cases',
-           'two_panes', 'draw_prepared', 'draw_folders', 'summary', 'headline', 'markdown_table', 'summary_markdown',
-           'risk_text', 'save_report']
+           'two_panes', 'draw_prepared', 'draw_folders', 'summary', 'figures_of', 'headline', 'markdown_table',
+           'summary_markdown', 'risk_text', 'save_report']
 
 # %% ../nbs/06_eval.ipynb #3da50d64
 import re
@@ -20,6 +20,7 @@ from .labels import read_annotation
 from .metrics import compare, score, score_case, strata, summarise
 from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid, soft_dice_confidence
 from .preprocess import AFFINE, case_path, invert, check_kind, read_cases, read_mask, to_input, to_mask, warp
+from .seen import is_seen, judged, seen_note
 
 # %% ../nbs/06_eval.ipynb #0e5974eb
 def evaluate(
@@ -29,18 +30,20 @@ def evaluate(
     post=None, # Steps after the threshold, out of `predict.POST`; None: the predictor's
     desc:str=None, # A word for the progress bar
     watch=(), # What is shown each case: a `Calibration`, a `Sweep`, or anything with `add(logits, heatmap, truth, exam)`; for a `Predictor` only
-)->pd.DataFrame: # One row a case: case, exam, split, spacing (mm per pixel), method (of the mask), sdc (of a `Predictor`), and what `score_case` gives
+)->pd.DataFrame: # One row a case: case, exam, split, spacing (mm per pixel), method (of the mask), seen (`Predictor.seen`) and sdc (of a `Predictor`), and what `score_case` gives
     "Score every case of a split at its original size."
     cases = read_cases(prepared)
     rows, cases = [], cases[cases.split == split]
     if cases.empty: raise InputError(prepared, f'no case in the split {split!r}', 'choose train, valid or test, or prepare with other fractions')
+    if sure := isinstance(predictor, Predictor): cases = cases.assign(seen=predictor.seen(cases))
+    fresh = set(judged(cases).case)   # a judge looks at unseen cases, where there are any
     for r in progress(list(cases.itertuples()), desc=desc):
         logits = get_logits(predictor, prepared, r) if watch else None
         heat = get_heatmap(predictor, prepared, r) if logits is None else sigmoid(logits/predictor.temperature)
         mask, truth = predictor.to_mask(heat, post=post), read_mask(case_path(prepared, r, 'full_masks'))
-        for w in watch: w.add(logits=logits, heatmap=heat, truth=truth, exam=r.exam)
-        sure = dict(sdc=soft_dice_confidence(heat, mask)) if isinstance(predictor, Predictor) else {}
-        rows.append(dict(case=r.case, exam=r.exam, split=r.split, spacing=r.spacing_row, method=r.method, **sure, **score_case(mask, truth, (r.spacing_row, r.spacing_col))))
+        for w in watch if r.case in fresh else (): w.add(logits=logits, heatmap=heat, truth=truth, exam=r.exam)
+        own = dict(seen=r.seen, sdc=soft_dice_confidence(heat, mask)) if sure else {}
+        rows.append(dict(case=r.case, exam=r.exam, split=r.split, spacing=r.spacing_row, method=r.method, **own, **score_case(mask, truth, (r.spacing_row, r.spacing_col))))
     return pd.DataFrame(rows)
 
 # %% ../nbs/06_eval.ipynb #dc345572
@@ -260,6 +263,7 @@ def summary(
     **how, # How it was scored: plain values, such as run, split, threshold
 )->dict: # What `summarise` gives; how_scored, strata, risk_coverage, calibration, sweep, against where they are known
     "All figures of an evaluation, for summary.json."
+    every, scores = scores, judged(scores)
     out = dict(summarise(scores), strata=all_strata(scores).to_dict('records'))
     if how: out['how_scored'] = how
     if 'sdc' in scores and scores.sdc.notna().any(): out['risk_coverage'] = risk_coverage(scores)[1]
@@ -269,7 +273,20 @@ def summary(
                                   ece_boundary_change=dict(mean=change, low=low, high=high))
     if sweep is not None: out['sweep'] = sweep.table().to_dict('records')
     if against is not None: out.update(against=compare(against, scores, common=True).to_dict('records'), in_one_only=len(set(scores.case) ^ set(against.case)))
-    return out
+    return _with_seen(out, every)
+
+def _with_seen(out, scores):
+    "What a summary says of seen cases; where all were seen, it has no other figures."
+    old, note = is_seen(scores), seen_note(scores)
+    if not note: return out
+    if len(old) and old.all(): return dict(cases=0, exams=0, missed=0, seen_note=note, seen=out)
+    return dict(out, seen_note=note, **(dict(seen=summarise(scores[old])) if old.any() else {}))
+
+def figures_of(
+    summary:dict, # From `summary`
+)->tuple: # (its figures; a word for them: '' or 'seen')
+    "The figures that are there: of unseen cases, or, where there are none, of seen ones."
+    return (summary['seen'], 'seen') if 'dice' not in summary and 'seen' in summary else (summary, '')
 
 def headline(summary)->list:
     "The cards at the top of the report."
@@ -294,9 +311,9 @@ def summary_markdown(
     title:str='Evaluation', # Its heading
 )->str:
     "The figures in Markdown, as a CI job shows them."
-    s = summary
+    (s, seen), note = figures_of(summary), summary.get('seen_note', '')
     figures = pd.DataFrame([dict(figure=m, **{k: np.nan if v[k] is None else float(v[k]) for k in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')}, cases=v['cases']) for m,v in s.items() if isinstance(v, dict) and 'q1' in v])
-    parts = [f'# {title}', USE, f'{s["cases"]} cases of {s["exams"]} exams; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}. low and high: 95 % interval of the mean, over exams.', markdown_table(figures)]
+    parts = [f'# {title}' + ': seen pictures, no test'*bool(seen), USE, *([f'**{note[0].upper()}{note[1:]}.**'] if note else []), f'{s["cases"]} cases of {s["exams"]} exams; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}. low and high: 95 % interval of the mean, over exams.', markdown_table(figures)]
     if s.get('against'): parts += ['## Beside the other run', 'b: this one; difference: b minus a.' + f' {s["in_one_only"]} cases are in one of the two only, and are left out.'*bool(s.get('in_one_only')), markdown_table(pd.DataFrame(s['against']), 4)]
     if s.get('strata'): parts += ['## By group', markdown_table(pd.DataFrame(s['strata']))]
     if c := s.get('calibration'): parts += ['## Calibration', f'boundary: pixels at most {c["band_px"]} from the annotated boundary; before and after: the division of the logits by the temperature; nll: negative log-likelihood; ece: expected calibration error.', markdown_table(pd.DataFrame(c['table']), 4)]
@@ -318,7 +335,8 @@ def _result(scores, rival):
     methods = {'network': scores, **({'fixed threshold, largest component': rival} if rival is not None else {})}
     table = pd.DataFrame([dict(method=m, figure=k, **v) for m,s in methods.items() for k,v in summarise(s).items() if isinstance(v, dict)])
     table = table[[*(['method'] if rival is not None else []), 'figure', 'mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max', 'cases']]
-    return html_cards(headline(summarise(scores))) + html_table(table, dict.fromkeys(STATS, '.3f'), sortable=False, caption='At the original size; low and high: 95 % bootstrap interval of the mean over exams; distances (hd, hd95, assd) in pixels, with _mm in mm; '
+    cards = [(f'Seen: {c[0]}', *c[1:]) for c in headline(summarise(scores))] if is_seen(scores).any() else headline(summarise(scores))
+    return html_cards(cards) + html_table(table, dict.fromkeys(STATS, '.3f'), sortable=False, caption='At the original size; low and high: 95 % bootstrap interval of the mean over exams; distances (hd, hd95, assd) in pixels, with _mm in mm; '
                       'nsd within 4 pixels, nsd_mm within 2 mm; hc: circumference of the fitted ellipse')
 
 def _case_caption(s):
@@ -343,7 +361,7 @@ def _pictures(scores, draw, names, panes, width):
 def _belief(scores, calibration, sweep, predictor, names):
     "How far the heatmaps can be believed: the section's HTML."
     from fetal_seg.report import fig_uri, html_figure, html_gallery, html_table, html_text
-    figures, out, fresh = [], '', 'split' not in scores or set(scores.split) == {'test'}
+    figures, out, fresh = [], '', ('split' not in scores or set(scores.split) == {'test'}) and not is_seen(scores).any()
     if not fresh: out = html_text('These cases had a part in the training or in the choice of temperature and threshold: what follows is no evidence for new cases.')
     if calibration is not None:
         figures.append(html_figure(fig_uri(plot_reliability(calibration)), f'Reliability of pixels at most {calibration.width} pixels from the annotated boundary: how often a pixel belongs to the region, by what the heatmap says there'))
@@ -374,7 +392,7 @@ def _others(scores, against):
 
 def _every_case(scores, draw, names, shown, width):
     from fetal_seg.report import html_details, html_gallery, html_table, html_text
-    columns = [c for c in ('case', 'exam', 'dice', 'iou', 'precision', 'recall', 'hd95', 'assd', 'nsd', 'hd95_mm', 'hc_error_mm', 'sdc', 'tp', 'fp', 'fn', 'area', 'area_truth', 'spacing', 'method', 'missed') if c in scores and not scores[c].isna().all()]
+    columns = [c for c in ('case', 'exam', 'dice', 'iou', 'precision', 'recall', 'hd95', 'assd', 'nsd', 'hd95_mm', 'hc_error_mm', 'sdc', 'tp', 'fp', 'fn', 'area', 'area_truth', 'spacing', 'method', 'seen', 'missed') if c in scores and not scores[c].isin(['', np.nan]).all()]
     form = {c: '.4f' for c in ('dice', 'iou', 'precision', 'recall', 'nsd', 'sdc')} | {c: '.2f' for c in ('hd95', 'assd', 'hd95_mm', 'hc_error_mm')} | dict(area='.3f', area_truth='.3f', spacing='.4f')
     worst = scores.sort_values(['dice', 'case'])
     rest = worst[worst.case.isin(names) & ~worst.case.isin(shown)]
@@ -403,9 +421,11 @@ def save_report(
     from fetal_seg.report import curve, fig_uri, html_figure, html_page, html_table
     panes = draw is None and predictor is not None and prepared is not None
     draw = draw_prepared(predictor, prepared) if panes else draw
+    every, scores, note = scores, judged(scores), seen_note(scores)
+    rival = None if rival is None else rival[rival.case.isin(scores.case)]
     s, split = summarise(scores), '/'.join(sorted(set(scores.split))) if 'split' in scores else ''
     hc18 = simulated or scores.exam.astype(str).str.startswith('hc18-').any() or (prepared is not None and read_cases(prepared).exam_source.astype(str).str.startswith('table').any())
-    seen = f' The split {split} had a part in the training: these figures are better than those on new cases.' if split not in ('', 'test') else ''
+    seen = f' {note[0].upper()}{note[1:]}.' if note else f' The split {split} had a part in the training: these figures are better than those on new cases.' if split not in ('', 'test') else ''
     sections, parts = [('Result', _result(scores, rival))], all_strata(scores)
     if problems is not None and len(problems): sections.append((f'{len(problems)} cases without a partner', html_table(problems)))
     if against is not None: sections.append(('Beside the other run', _others(scores, against)))
@@ -418,7 +438,7 @@ def save_report(
     if len(parts): sections.append(('By group', html_table(parts, dict.fromkeys([c for c in ('dice', 'low', 'high', 'median', 'min', 'hd95', 'hd95_mm') if c in parts], '.3f'), sortable=False, caption='Area: of the annotated region, as a share of the picture; mask by: how the outline was made a mask. Numbers are cut into four parts of as many cases each. Mean Dice with its 95 % interval over exams, median, lowest; mean HD95')))
     if any(o is not None for o in (calibration, sweep)) or ('sdc' in scores and scores.sdc.notna().any()): sections.append(('How far the heatmap can be believed', _belief(scores, calibration, sweep, predictor, names)))
     if log is not None: sections.append(('Training', html_figure(fig_uri(curve(log.drop(columns=['seconds'], errors='ignore'))), 'Losses and Dice over the epochs; validation at the network\'s size')))
-    sections += [*verification, ('Every case', _every_case(scores, draw, names, shown, 2*width//3))]
+    sections += [*verification, ('Every case', _every_case(every, draw, names, shown, 2*width//3))]
     how = [f'threshold {predictor.threshold:g}', f'temperature {predictor.temperature:.3f}', 'then ' + (', '.join(predictor.post) or 'nothing')] if isinstance(predictor, Predictor) else []
     return write_text(path, html_page('fetal_seg: evaluation' + ' on simulated pictures'*simulated, sections, notice=[NOTICE if hc18 else USE] + [SIMULATED]*simulated,
                                       subtitle=f'{s["cases"]} {split} cases of {s["exams"]} exams, scored at their original size'.replace('  ', ' ') + (f'; {", ".join(how)}' if how else '') + f'.{seen}'))

@@ -26,6 +26,7 @@ from .metrics import read_scores, score
 from .predict import Predictor, contract_path, find_weights, soft_dice_confidence
 from .preprocess import AFFINE, case_path, invert, read_cases, read_mask, warp
 from .report import CONTOURS, LAYERS, draw_layers, esc, hex_colour, img_bytes, line_width, shorten, view, window
+from .seen import HOW
 
 # %% ../nbs/07_explore.ipynb #c5acf8da
 class Look(NamedTuple):
@@ -282,11 +283,13 @@ def cards_html(
 def case_html(
     row, # A row of the table of a prepared folder
     place:str='', # Such as '3 of 77'
+    seen:str='', # What the weights had to do with it, as from `Predictor.seen`
 )->str:
     "What a case is, as HTML."
     mm = f', {row.spacing_row:.3g} mm a pixel' if np.isfinite(getattr(row, 'spacing_row', np.nan)) else ''
     return (f'<div class="fs-case"><b>{esc(row.case)}</b><span class="fs-muted">{esc(place)}</span></div>'
-            f'<div class="fs-muted">exam {esc(row.exam)} · {esc(row.split)} · {int(row.width)}x{int(row.height)}{mm}</div>')
+            f'<div class="fs-muted">exam {esc(row.exam)} · {esc(row.split)} · {int(row.width)}x{int(row.height)}{mm}</div>'
+            + (f'<div class="fs-warn">seen in training ({HOW[seen]}): its scores are no test figures</div>' if seen in HOW else ''))
 
 def findings_html(
     found, # Rows of `read_findings`
@@ -369,6 +372,7 @@ class Explorer:
         self.prepared, self.predictor, self.cases = Path(prepared), predictor, read_cases(prepared)
         if self.cases.empty: raise InputError(prepared, 'no case in this folder', 'prepare a raw folder that has cases')
         self.rows = {r.case: r for r in self.cases.itertuples()}
+        self.seen = dict(zip(self.cases.case, predictor.seen(self.cases))) if hasattr(predictor, 'seen') else {}
         self.findings = pd.DataFrame(columns=FINDINGS) if findings is None else findings[findings.case.isin(self.rows)]
         self.notes_path = Path(self.prepared.absolute().parent/'notes.csv' if notes is None else notes)
         self.notes, self.quiet, self.message = read_notes(self.notes_path), False, ''
@@ -504,7 +508,7 @@ class Explorer:
             ui.flag.value, ui.note.value = (mine[0]['flag'], mine[0]['note']) if mine else ('', '')
             ui.across.value = ui.down.value = 0.5
         places = list(self.listed.case)
-        ui.head.value = case_html(self.rows[name], f'{places.index(name)+1} of {len(places)}')
+        ui.head.value = case_html(self.rows[name], f'{places.index(name)+1} of {len(places)}', self.seen.get(name, ''))
         ui.found.value = findings_html(self.findings[self.findings.case == name])
         self._say(f'noted {mine[0]["time"][:16].replace("T", " ")} UTC in {self.notes_path.name}' if mine else f'notes go to {self.notes_path.name}')
         self._try(self._open)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from .core import InputError
-from .images import FORMATS, _read_bytes, read_picture, upright
+from .images import FORMATS, _read_bytes, array_format, read_picture, read_values, upright
 
 # %% ../nbs/labels.ipynb #18c15a55
 BACKGROUND = -1   # the label of what is no class
@@ -61,9 +61,9 @@ def _by_palette(
     "Labels of a palette: greys by their grey, colours by their index; entry 0 is then the background."
     used = np.unique(index)
     colours = palette[used]
-    told_apart = len(np.unique(colours, axis=0)) == len(used)
+    told_apart = len(np.unique(colours, axis=0)) == len(used) and (palette != palette[0]).any()
     if clear is not None: return _by_colour(palette[index], clear)
-    if told_apart and (colours == colours[:, :1]).all(): return _by_number(palette[index][..., 0])
+    if told_apart and (palette == palette[:, :1]).all(): return _by_number(palette[index][..., 0])
     return _by_number(index)
 
 # %% ../nbs/labels.ipynb #f3e7ad12
@@ -99,6 +99,9 @@ def read_labels(
 )->Labels:
     "Read a mask file by the colours it holds."
     data = _read_bytes(path) if data is None else data
+    if array_format(data):
+        v = read_values(path, data)
+        return _by_colour(v) if v.ndim == 3 else _by_number(v)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')

@@ -177,7 +177,7 @@ def boundary_loss(
 class LogitLoss(nn.Module):
     "What fastai asks of a loss on logits."
     def activation(self, logits:Tensor)->Tensor: return logits.sigmoid()   # what fastai calls for probabilities
-    def decodes(self, logits:Tensor)->Tensor: return logits.squeeze(1) > 0  # and for decisions: sigmoid > 0.5
+    def decodes(self, heatmap:Tensor)->Tensor: return heatmap.squeeze(1) > 0.5  # and, with these, for decisions
 
 class BCEDiceLoss(LogitLoss):
     "`w_dice * Dice + w_bce * cross-entropy`, mean over cases."

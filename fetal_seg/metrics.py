@@ -339,7 +339,7 @@ def compare(
     return pd.DataFrame(rows)
 
 # %% ../nbs/05a_metrics.ipynb #68775763
-NAMES = ('case', 'exam', 'split', 'method')
+NAMES = ('case', 'exam', 'split', 'method', 'seen')
 
 def read_scores(
     path, # A CSV file with the columns case, dice and any others

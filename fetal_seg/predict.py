@@ -6,13 +6,14 @@
 __all__ = ['POST', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component',
            'own_ellipse', 'to_ellipse', 'roundest_component', 'check_post', 'postprocess', 'picture_facts', 'grid_part',
            'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights', 'contract_path', 'read_contract',
-           'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'get_heatmap', 'get_logits', 'prepared_facts',
-           'unlike_rates', 'soft_dice_confidence', 'is_one_region', 'measure_ellipse', 'measure', 'predict_file',
-           'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
+           'contract_seen', 'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'get_heatmap', 'get_logits',
+           'prepared_facts', 'unlike_rates', 'soft_dice_confidence', 'is_one_region', 'measure_ellipse', 'measure',
+           'predict_file', 'predict_files', 'check_free', 'result_names', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #8656e713
 import os
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
+from operator import or_
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
@@ -22,6 +23,7 @@ from .images import INTENSITIES, dhash, read_img, read_picture
 from .metrics import head_circumference
 from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
                                   picture_part, save_png, to_canvas, to_input, warp)
+from .seen import USES, Seen, fingerprint, read_seen, seen_table
 
 # %% ../nbs/05b_predict.ipynb #4bc20335
 def sigmoid(z):
@@ -133,6 +135,7 @@ SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else 
 
 class Predictor:
     "Heatmaps from weights: no Learner, no fastai."
+    known = Seen()   # what they were trained on: not known
     def __init__(self,
         weights=None, # A run folder, the weights file in it, an ONNX file, or a list of such (an ensemble); None: the weights that ship
         flips:bool=False, # Average with the logits of the mirrored picture?
@@ -146,6 +149,7 @@ class Predictor:
         self.size, self.canvas, self.mode = tuple(self.contract['size']), tuple(self.contract['canvas']), self.contract['mode']
         self.threshold, self.temperature, self.intensity = (self.contract[k] for k in ('threshold', 'temperature', 'intensity'))
         self.post, self.familiar = check_post(self.contract.get('post', ('largest',))), self.contract.get('familiar')
+        self.known = contract_seen(self.weights, self.contract)
         self.forward = load_onnx(self.weights) if onnx else load_torch(self.weights, self.contract['network'], device)
 
     def _ensemble(self, members):
@@ -157,6 +161,7 @@ class Predictor:
         self.members, self.weights = members, [m.weights for m in members]
         self.contract, self.size, self.canvas, self.mode, self.intensity = first.contract, first.size, first.canvas, first.mode, first.intensity
         self.temperature, self.threshold, self.post, self.familiar = 1., float(np.mean([m.threshold for m in members])), first.post, first.familiar
+        self.known = reduce(or_, (m.known for m in members))
 
     def network(self,
         x, # (B, h, w) float32 in [0, 1], the network's own size
@@ -206,6 +211,13 @@ class Predictor:
         img = self._read(img)
         return float('nan') if self.familiar is None else distance(canvas_facts(*to_canvas(img, self.canvas, self.mode), img.shape, self.size), self.familiar)
 
+    def seen(self,
+        cases, # The table of a prepared folder, or rows of it; or pictures and paths, a list
+    )->np.ndarray: # (N,) str: train, valid, seen (one of the two), unknown, or '': unseen
+        "Which pictures these weights, or a member, were trained or tuned on."
+        if not isinstance(cases, pd.DataFrame): cases = pd.concat([fingerprint(self._read(c)) for c in cases])
+        return self.known.of(cases)
+
 def canvas_facts(
     canvas, # (H, W) uint8: a prepared picture
     affine, # From its pixels to the original's, as in cases.csv
@@ -242,6 +254,16 @@ _pair = lambda v: isinstance(v, list) and len(v) == 2 and all(isinstance(x, int)
 _number = lambda v: isinstance(v, (int, float)) and v > 0
 CONTRACT = dict(size=_pair, canvas=_pair, mode=MODES.__contains__, threshold=_number, temperature=_number, intensity=INTENSITIES.__contains__,
                 network=lambda v: isinstance(v, dict))
+
+def contract_seen(
+    weights:Path, # The weights file
+    contract:dict, # From `read_contract`
+)->Seen:
+    "The pictures that weights were trained or tuned on: of a run from its folder, of an ONNX file from its contract."
+    if weights.suffix != '.onnx': return read_seen(weights.parent)
+    try: return seen_table(contract['seen']) if 'seen' in contract else Seen()
+    except (ValueError, TypeError) as e:
+        raise InputError(contract_path(weights), f'its seen is no list of pictures ({e})', 'write both files anew: fetal_seg_export') from e
 
 def load_model(
     path, # A safetensors file
@@ -404,6 +426,8 @@ def predict_file(
     row = measure(heat, mask, spacing, n, is_one_region(predictor.post))
     if any(abs(a/b-1) > 0.1 for a,b in zip(img.shape, predictor.canvas)):
         row['warnings'] = '; '.join(filter(None, [row['warnings'], f'its size is unlike the training pictures\' {predictor.canvas[1]}x{predictor.canvas[0]}: it was scaled']))
+    if predictor.known.of(fingerprint(img))[0] in USES:
+        row['warnings'] = '; '.join(filter(None, [row['warnings'], 'these weights were trained or tuned on this picture: the result tells nothing about new ones']))
     if unlike > 1: row['warnings'] = '; '.join(filter(None, [row['warnings'], f'it looks unlike the training pictures (distance {unlike:.1f} times the limit)']))
     return dict(name=name, file=str(path), width=img.shape[1], height=img.shape[0], spacing_mm=spacing, unlike=unlike, post=' '.join(predictor.post), problem='', **row)
 
@@ -498,7 +522,8 @@ def export(
         if not difference <= tolerance: raise InputError(out, f'its logits differ from torch\'s by {difference:.2g}', f'the limit is {tolerance:g}; this combination of torch and onnxruntime cannot be used')
     about = dict(input=dict(name='picture', shape=['batch', 1, h, w], dtype='float32', range=[0, 1], colour='grey'), output=dict(name='logits', shape=['batch', 1, h, w], dtype='float32'),
                  steps=STEPS, weights_sha256=digest_file(weights), difference=difference)
-    write_json(out.with_suffix('.json'), contract := dict(contract, onnx=about))
+    contract = dict(contract, onnx=about, seen=read_seen(weights.parent).table.to_dict('list'))
+    write_json(out.with_suffix('.json'), contract)
     return contract
 
 STEPS = ['read the picture as grey, (H, W), 8 or 16 bit, and divide by the largest value of its type (intensity dtype; others: fetal_seg.images.scale_intensity)',

@@ -22,8 +22,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from .core import (InputError, NotFoundError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json,
                             to_json, write_json, write_text)
-from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams, raise_all,
-                            read_pair, settle_region, split_cases)
+from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams,
+                            given_spacing, raise_all, read_pair, settle_region, split_cases)
 from .images import scale_intensity, to_uint8
 from .labels import read_annotation, region_name
 
@@ -579,7 +579,7 @@ def replay(
 MAY_BE_EMPTY = ('given_split', 'label', 'image_folder', 'annotation_folder', 'mode', 'spacing_source')   # columns of text in which '' is a value
 FLOATS = ('spacing_row', 'spacing_col', 'disagreement', 'enclosed', 'change', 'area', *AFFINE)
 TEXT = ('case', 'label', 'layout', 'image', 'annotation', 'image_folder', 'annotation_folder', 'given_split', 'mode', 'image_sha256', 'annotation_sha256',
-        'dhash', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
+        'dhash', 'look', 'image_file_sha256', 'annotation_file_sha256', 'exam', 'exam_source', 'spacing_source', 'split', 'method')
 
 def read_cases(
     prepared, # The prepared folder
@@ -622,11 +622,11 @@ def _known(out, recipe):
     return known
 
 # %% ../nbs/01_preprocess.ipynb #1804612c
-def _table(cases, records, exams, split, fractions, seed):
+def _table(cases, records, exams, split, fractions, seed, spacing=None):
     "The table of the prepared folder."
     facts = pd.DataFrame(records, index=cases.index).drop(columns=['case', 'key', 'recipe', 'at', *KINDS])
     cases = cases.join(facts.astype({c: float for c in FLOATS}))
-    cases = split_cases(add_exams(cases, exams=exams), fractions, seed, split)
+    cases = split_cases(add_exams(cases, exams=exams, spacing=spacing), fractions, seed, split)
     last = ['exam', 'exam_source', 'split', 'method', 'disagreement', 'enclosed', 'change', 'area', *AFFINE]
     return cases[[c for c in cases.columns if c not in last] + last]
 
@@ -706,6 +706,7 @@ def prepare(
     region=None, # The class that is meant, where masks hold several: as for `choose_region`
     layout=None, # The name of the raw folder's layout; None: recognised
     scheduler:str=None, # The address of a Dask cluster that does the work in place of `workers`
+    spacing=None, # mm per pixel, as for `given_spacing`: a number or a CSV; None: what tables and files say
 )->pd.DataFrame: # The cases, as in cases.csv
     "From a raw folder to a prepared one."
     if len(size) != 2 or min(size) < 1: raise InputError('--size', f'{tuple(size)} is no height and width', 'give two numbers above 0')
@@ -715,6 +716,7 @@ def prepare(
     cases, left_out = find_cases(raw, layout)
     region = settle_region(raw, cases, region)
     _check_words(cases, exams, split, fractions, seed)
+    if spacing is not None: given_spacing(cases, spacing)
     kind, why = get_kind(annotation, raw, cases, layout, region, workers)
     recipe = dict(format=FORMAT, size=[int(n) for n in size], mode=mode, annotation=kind, region=region_name(region))
     with _staging(out):
@@ -723,9 +725,10 @@ def prepare(
         records = pmap(do, [(c, known[c['case']]) for c in cases.to_dict('records')], workers, 'prepare', scheduler)
         raise_all(r['error'] for r in records if 'error' in r)
         check_kinds(records, kind, why, region_name(region))
-        cases = _table(cases, records, exams, split, fractions, seed)
+        cases = _table(cases, records, exams, split, fractions, seed, spacing)
         about = dict(recipe, seed=seed, fractions=list(fractions), split=str(split), exams=None if exams is None else str(exams),
-                     layout=str(cases.layout.iloc[0]), annotation_by=why, raw=str(raw), cases=len(cases), left_out=left_out.to_dict('records'))
+                     layout=str(cases.layout.iloc[0]), annotation_by=why, raw=str(raw), cases=len(cases), left_out=left_out.to_dict('records'),
+                     **({} if spacing is None else dict(spacing=str(spacing))))
         plan = _plan(out, cases, records, _texts(cases, records, about))
         if plan: commit(out, *plan)
         shutil.rmtree(out/WORK)

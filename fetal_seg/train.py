@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RECIPE', 'PRESETS', 'PRIVATE', 'LOGGERS', 'RUN_FORMAT', 'SHIPPED', 'BEFORE', 'case_counts', 'CaseMetric', 'ratio',
-           'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'ChannelsLast', 'SegLearner', 'get_learner',
-           'EMA', 'EpochSeed', 'set_seeds', 'kept_seeds', 'RunFolder', 'save_weights', 'SmallFirst', 'Bar',
-           'get_recipe', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'data_facts', 'get_network',
-           'get_callbacks', 'train', 'environment', 'contract', 'save_curve', 'OneCase', 'overfit_one', 'check_learned',
-           'FoundLR', 'find_lr']
+           'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast',
+           'SegLearner', 'Mirrored', 'get_metrics', 'get_learner', 'EMA', 'EpochSeed', 'set_seeds', 'kept_seeds',
+           'RunFolder', 'save_weights', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard',
+           'WandB', 'get_loggers', 'data_facts', 'get_network', 'get_callbacks', 'train', 'note_seen', 'environment',
+           'contract', 'save_curve', 'OneCase', 'overfit_one', 'check_learned', 'FoundLR', 'find_lr']
 
 # %% ../nbs/05_train.ipynb #5a719e90
 import math, os, platform, random, secrets, shutil, sys, tempfile, time
@@ -22,6 +22,7 @@ from fastai.callback.core import Callback, CancelFitException, CancelValidExcept
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
+from fastcore.basics import noop
 from fastai.optimizer import Adam
 from safetensors.torch import load_file, save
 import fetal_seg
@@ -31,6 +32,7 @@ from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_cases
+from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
 # %% ../nbs/05_train.ipynb #68656569
@@ -49,6 +51,8 @@ class CaseMetric(Metric):
     def accumulate(self, learn): self.counts.append(learn.to_detach(torch.stack(case_counts(learn.pred, learn.y), 1)))   # of all processes
     @property
     def table(self): return torch.cat(self.counts).numpy().T
+    @property
+    def value(self): return self.figure() if self.counts else None   # None: no case had a target
 
 def ratio(
     a, # Counts
@@ -61,32 +65,37 @@ class MeanDice(CaseMetric):
     "Dice: the mean over cases."
     name = 'dice'
     def cases(self): tp, p, t = self.table; return ratio(2*tp, p+t)
-    @property
-    def value(self): return float(self.cases().mean())
+    def figure(self): return float(self.cases().mean())
 
 class MinDice(MeanDice):
     "Dice of the worst case."
     name = 'dice_min'
-    @property
-    def value(self): return float(self.cases().min())
+    def figure(self): return float(self.cases().min())
 
 class PooledDice(CaseMetric):
     "Dice of all pixels together."
     name = 'dice_pooled'
-    @property
-    def value(self): tp, p, t = self.table.sum(1); return float(ratio(2*tp, p+t))
+    def figure(self): tp, p, t = self.table.sum(1); return float(ratio(2*tp, p+t))
 
 class MeanIoU(CaseMetric):
     "Intersection over union: the mean over cases."
     name = 'iou'
-    @property
-    def value(self): tp, p, t = self.table; return float(ratio(tp, p+t-tp).mean())
+    def figure(self): tp, p, t = self.table; return float(ratio(tp, p+t-tp).mean())
 
 class PooledIoU(CaseMetric):
     "Intersection over union of all pixels together."
     name = 'iou_pooled'
-    @property
-    def value(self): tp, p, t = self.table.sum(1); return float(ratio(tp, p+t-tp))
+    def figure(self): tp, p, t = self.table.sum(1); return float(ratio(tp, p+t-tp))
+
+class RegionDice(MeanDice):
+    "Dice: the mean over cases that have a region."
+    name = 'dice_region'
+    def figure(self): d = self.cases()[self.table[2] > 0]; return float(d.mean()) if len(d) else None
+
+class FalseAlarm(CaseMetric):
+    "The share of the cases without a region in which one is predicted."
+    name = 'false_alarm'
+    def figure(self): p = self.table[1][self.table[2] == 0]; return float((p > 0).mean()) if len(p) else None
 
 # %% ../nbs/05_train.ipynb #074a56f6
 class ChannelsLast(Callback):
@@ -127,6 +136,29 @@ class SegLearner(Learner):
         self._with_events(self._step, 'step', CancelStepException)
         self.opt.zero_grad()
 
+    def tta(self,
+        ds_idx:int=1, # 0: training cases, 1: validation cases
+        dl=None, # Another DataLoader, such as `dls.test_dl(rows)`
+        n:int=1, # fastai's; there is one other view
+    )->tuple: # (heatmaps (N, 1, H, W); targets, None where there are none)
+        "Average the logits with those of the mirrored picture, turned back; fastai would average views that lie in different places."
+        a, targ = self.get_preds(ds_idx, dl, act=noop)
+        b, _ = self.get_preds(ds_idx, dl, act=noop, cbs=Mirrored())
+        return self.loss_func.activation((a + b)/2), targ
+
+class Mirrored(Callback):
+    "Show the network the mirrored picture, and turn its answer back."
+    def before_batch(self): self.learn.xb = tuple(x.flip(-1) for x in self.xb)
+    def after_pred(self): self.learn.pred = self.pred.flip(-1)
+
+def get_metrics(
+    dls, # From `get_dls`
+)->list:
+    "Dice and IoU, over cases and pooled; two more where validation cases are empty."
+    ms, items = [MeanDice(), PooledDice(), MinDice(), MeanIoU(), PooledIoU()], getattr(dls.valid, 'items', None)
+    empty = isinstance(items, pd.DataFrame) and 'area' in items and (items.area == 0).any()
+    return ms + [RegionDice(), FalseAlarm()] if empty else ms
+
 def get_learner(
     dls, # From `get_dls`
     model=None, # A network from (B, 1, H, W) to logits (B, 1, H, W); None: `UNet()`
@@ -136,7 +168,7 @@ def get_learner(
 )->SegLearner:
     "A fastai Learner with Dice and IoU, over cases and pooled, as metrics."
     return SegLearner(dls, UNet() if model is None else model, loss_func=BCEDiceLoss() if loss is None else loss, opt_func=Adam,
-                      metrics=[MeanDice(), PooledDice(), MinDice(), MeanIoU(), PooledIoU()], wd=wd, cbs=[ChannelsLast(), *cbs])
+                      metrics=get_metrics(dls), wd=wd, cbs=[ChannelsLast(), *cbs])
 
 # %% ../nbs/05_train.ipynb #71506d51
 class EMA(Callback):
@@ -198,9 +230,9 @@ class RunFolder(Callback):
 
     def after_validate(self):   # the averaged weights are in the model now
         log = list(self.recorder.log)
-        values = dict(zip(['epoch', *self.recorder.metric_names[1:-1]], map(float, log)), train_loss=float(np.mean(self.losses)))
+        values = dict(zip(['epoch', *self.recorder.metric_names[1:-1]], (float('nan') if v is None else float(v) for v in log)), train_loss=float(np.mean(self.losses)))
         if not math.isfinite(values['valid_loss']):
-            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}', 'train again with a lower learning rate (--lr)')
+            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}', 'train again with a lower learning rate (fetal_seg_train --lr)')
         self.rows.append(dict(values, epoch=self.epoch, seconds=round(time.time()-self.t, 1)))
         if values['dice'] > self.best:
             self.best = values['dice']
@@ -283,12 +315,14 @@ class Bar(Callback):
 
 # %% ../nbs/05_train.ipynb #a71fab8d
 RECIPE = dict(epochs=30, size=(176,256), bs=8, width=16, depth=4, norm='batch', dropout=0., loss='bce_dice', lr=4e-3, wd=0.01, clip=1., ema=0.995,
-              stages=(), augment=True, scale=(0.6,1.65), small=0., intensity='dtype', patience=None, amp='auto')
+              stages=(), augment=True, scale=(0.6,1.65), small=0., empty=1, intensity='dtype', patience=None, amp='auto')
 PRESETS = dict(quick=dict(RECIPE, size=(96,144)), laptop=RECIPE,
-               full=dict(RECIPE, epochs=80, size=(352,512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3, ema=0.999, stages=((0.4,0.5),(0.6,0.75))))
+               full=dict(RECIPE, epochs=80, size=(352,512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3, ema=0.999, stages=((0.4,0.5),(0.6,0.75))),
+               lesions=dict(RECIPE, epochs=120, size=(192,192), depth=5, dropout=0.1, empty=2, scale=(0.7,1.5),
+                            stages=((0.4,0.5),(0.6,0.75)), augment=dict(flip_v=0., degrees=15.)))
 
 def get_recipe(
-    preset:str='laptop', # quick, laptop or full
+    preset:str='laptop', # quick, laptop, full or lesions
     **changes, # Entries that are to differ from the preset; None leaves one as it is
 )->dict: # Every entry of the table
     "A preset with changes."
@@ -296,8 +330,10 @@ def get_recipe(
     unknown = [k for k in changes if k not in RECIPE]
     if unknown: raise InputError(unknown[0], 'a recipe has no such entry', f'its entries are {", ".join(RECIPE)}')
     recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
-    for k in ('epochs', 'bs', 'width', 'depth', 'lr'):
+    recipe.update(_augment_entries(recipe['augment'], recipe['scale'], changes.get('scale')))
+    for k in ('epochs', 'bs', 'width', 'depth', 'lr', 'empty'):
         if not recipe[k] > 0: raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
+    if np.shape(recipe['scale']) != (2,): raise InputError('--scale', f'{recipe["scale"]}', 'give the smallest and the largest enlargement')
     low, high = recipe['scale']
     if not 0 < low <= high: raise InputError('--scale', f'{low} {high}', 'give the smallest and the largest enlargement, both above 0, such as 0.6 1.65')
     for k,ok in dict(small=0 <= recipe['small'] < 1, dropout=0 <= recipe['dropout'] < 1, ema=0 < recipe['ema'] < 1).items():
@@ -307,6 +343,25 @@ def get_recipe(
     if min(recipe['size']) < 2**recipe['depth']:
         raise InputError('--size', f'{recipe["size"]} is too small for {recipe["depth"]} steps down', f'each side needs at least {2**recipe["depth"]} pixels')
     return {**recipe, 'size': list(recipe['size']), 'scale': list(recipe['scale']), 'stages': [list(s) for s in recipe['stages']]}
+
+def _augment_entries(given, scale, asked):
+    "`augment` and `scale` as a recipe holds them: True, False, or every argument of `Augment` but the scale."
+    if isinstance(given, (bool, np.bool_)): return dict(augment=bool(given))
+    args = dict(given.args) if type(given) is Augment else dict(given) if isinstance(given, dict) else None
+    if args is None: raise InputError('augment', f'{given!r:.80} cannot be written into train.json', "give True, False, or a dict of the arguments of Augment")
+    if unknown := [k for k in args if k not in Augment().args]:
+        raise InputError(f'augment: {unknown[0]}', 'Augment has no such argument', f'it has {", ".join(Augment().args)}')
+    own = args.pop('scale', scale)
+    if asked is not None and list(own) != list(asked): raise InputError('scale', f'{list(asked)}, but augment has {list(own)}', 'give it once')
+    args = Augment(scale=own, **args).args
+    return dict(scale=args.pop('scale'), augment=args)
+
+def get_augment(
+    recipe:dict, # From `get_recipe`
+)->Augment: # None where there is none
+    "The augmentation that a recipe asks for."
+    a = recipe['augment']
+    return Augment(scale=recipe['scale'], **(a if isinstance(a, dict) else {})) if a else None
 
 # %% ../nbs/05_train.ipynb #bd0600ce
 class RowLogger(Callback):
@@ -408,7 +463,7 @@ def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
     return run/'weights.safetensors' if run.is_dir() else check_exists(run, 'run folder or weights file')
 
-BEFORE = dict(scale=[0.6,1.65], small=0.)   # what runs were made with that do not say it
+BEFORE = dict(scale=[0.6,1.65], small=0., empty=1)   # what runs were made with that do not say it
 
 def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
@@ -445,7 +500,7 @@ def get_callbacks(
 def train(
     prepared, # The prepared folder
     run, # The run folder; made if it is not there, gone on with if it is
-    preset:str='laptop', # The recipe: quick, laptop or full
+    preset:str='laptop', # The recipe: quick, laptop, full or lesions
     seed:int=0, # Of weights, order and augmentation
     init=None, # A run folder or weights file to start from, or 'shipped'; None: random weights
     desc:str='train', # A word for the progress bar
@@ -464,6 +519,7 @@ def train(
     keep.resume(learn)
     done = keep.done(recipe['epochs'])
     if not get_rank() and not done: _write_setup(run, learn, setup, prepared)
+    if not get_rank(): note_seen(run, prepared, init)
     try:
         with learn.no_bar(), learn.no_logging(), distributed(learn):
             if not done: learn.fit_one_cycle(recipe['epochs'], recipe['lr'], start_epoch=keep.next, reset_opt=False)
@@ -478,7 +534,8 @@ def _get_recipe(preset, init, changes): return get_recipe(preset, **{**changes, 
 
 def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
     "The Learner of a recipe, its weights drawn with the seed."
-    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), recipe['augment'] and Augment(scale=recipe['scale']), device=device, intensity=recipe['intensity'], small=recipe['small'])
+    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device, intensity=recipe['intensity'], small=recipe['small'],
+                  empty=recipe['empty'])
     set_seeds(seed)
     return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'], cbs=[*first, *get_callbacks(recipe, dls.device), *last])
 
@@ -496,6 +553,19 @@ def _write_setup(run, learn, setup, prepared):
     write_json(f, dict(setup=setup, environments=[*before, now], parameters=sum(p.numel() for p in learn.model.parameters()),
                        an_epoch=len(learn.dls.train_ds), data=data_facts(prepared)))
     if not (run/'predictor.json').exists(): write_json(run/'predictor.json', contract(learn.model, setup))
+
+def note_seen(
+    run, # The run folder
+    prepared, # The prepared folder that it is trained on
+    init=None, # What it is started from: a run folder, a weights file, or 'shipped'
+)->Seen:
+    "Write down, once, which pictures a run is trained and tuned on: its own, and those of the run that it is started from."
+    old = read_seen(run)
+    if old.whole: return old
+    new = seen_cases(read_cases(prepared)) | Seen(old.known)
+    if init is not None: new = new | read_seen(_weights_file(init).parent)
+    new.save(run)
+    return new
 
 def environment()->dict:
     "What decides a run's numbers beside its setup: versions, the library's code, the machine's kind."
@@ -543,7 +613,7 @@ def overfit_one(
     steps:int=200, # At most
     model=None, # A network from (B, 1, H, W) to logits (B, 1, H, W); None: the recipe's
     loss=None, # Called with (logits, targ); None: the recipe's
-    preset:str='laptop', # The recipe: quick, laptop or full
+    preset:str='laptop', # The recipe: quick, laptop, full or lesions
     case:str=None, # Its name; None: the first training case that is not empty
     goal:float=0.99, # Dice to be exceeded
     seed:int=0, # Of the weights
@@ -613,7 +683,7 @@ class FoundLR(NamedTuple):
 
 def find_lr(
     prepared, # The prepared folder
-    preset:str='laptop', # The recipe: quick, laptop or full
+    preset:str='laptop', # The recipe: quick, laptop, full or lesions
     steps:int=100, # Of the test; one learning rate each
     low:float=1e-7, # The first learning rate
     high:float=10., # The last one, if the loss does not burst before

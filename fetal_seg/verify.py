@@ -20,10 +20,12 @@ __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'K
            'duplicates', 'n_splits', 'n_classes', 'check_exam_in_two_splits', 'check_exam_unknown',
            'check_duplicate_in_two_splits', 'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits',
            'near_pairs', 'correlation', 'alike', 'check_near_duplicate_in_two_splits',
-           'check_near_duplicate_in_two_classes', 'check_near_duplicate', 'check_same_annotation', 'usual_size',
-           'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance', 'pairs_of', 'name_rule',
-           'near_border', 'summarise', 'get_facts', 'files_of', 'show_case', 'html_findings', 'plot_shares',
-           'plot_distributions', 'Verification', 'format_report', 'verify']
+           'check_near_duplicate_in_two_classes', 'check_near_duplicate', 'check_same_annotation', 'regions_differ',
+           'check_exams_of_copies', 'check_copies_in_two_splits', 'check_copies_in_two_classes', 'check_copies_differ',
+           'usual_size', 'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance',
+           'measure_ellipse', 'check_size_against_circumference', 'pairs_of', 'name_rule', 'near_border', 'summarise',
+           'get_facts', 'files_of', 'show_case', 'html_findings', 'plot_shares', 'plot_distributions', 'Verification',
+           'format_report', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
 import math, warnings
@@ -39,12 +41,13 @@ import numpy as np, pandas as pd
 from PIL import Image
 from scipy import ndimage, sparse
 from .core import InputError, NotFoundError, digest, pmap, read_json, write_json, write_text
-from .data import SPLITS, add_exams, find_cases, named_exams, read_pair, settle_region, split_cases
+from .copies import copy_groups, look
+from .data import SPLITS, add_exams, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import read_annotation, region_name
-from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, enclosed_share, fill,
-                                  get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
+from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, circumference, edge_points,
+                                  enclosed_share, fill, fit_ellipse, get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -79,6 +82,13 @@ class Seen:
         "Pictures that are nearly the same, as `alike` finds them."
         seen = np.flatnonzero(self.pictures.dhash.notna() & (self.pictures.thumb.str.len() > 0))
         return [seen[i] for i in alike(self.pictures.dhash.iloc[seen].tolist(), self.pictures.thumb.iloc[seen].tolist())]
+
+    @cached_property
+    def copies(self)->list: # Arrays of indices into `pictures`
+        "Near duplicates, as `copy_groups` finds them: also such as were cut or written on."
+        group = copy_groups(list(self.pictures['look']))
+        order = np.argsort(group, kind='stable')
+        return [g for g in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(g) > 1]
 
 @dataclass
 class Check:
@@ -291,7 +301,8 @@ def measure(
 
 # %% ../nbs/02_verify.ipynb #fbbf70f9
 NEEDED = ('case', 'split', 'exam', 'exam_source', 'height', 'width', 'image_sha256', 'image_folder', 'annotation_folder', 'method', *AFFINE)
-KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col', 'enclosed', 'change')
+KEPT = (*NEEDED, 'label', 'layout', 'image', 'annotation', 'dhash', 'look', 'annotation_sha256', 'mode', 'bits', 'spacing_row', 'spacing_col', 'enclosed', 'change',
+        'circumference_mm')
 
 def read_table(
     prepared, # The prepared folder
@@ -321,17 +332,18 @@ def split_of(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         found = add_exams(cases, exams=exams).assign(area=cases.get('full_area', pd.Series(0., cases.index)).fillna(0))
+        if found.exam.nunique() < sum(f > 0 for f in fractions): fractions = (1., 0., 0.)   # prepare refuses; all else can be checked
         return split_cases(found, fractions, seed, how=split or ('given' if (cases.given_split != '').all() else 'hash'))
 
 def look_at(
     file:str, # Relative to `raw`
     raw, # The raw folder
-)->dict: # image_sha256, dhash, thumb, height, width; or problem
+)->dict: # image_sha256, dhash, look, thumb, height, width; or problem
     "Read a picture that has no annotation."
     try: img = read_img(Path(raw)/file)
     except InputError as e: return dict(problem=f'{file}: {e.found}')
     img8 = to_uint8(img)
-    return dict(image_sha256=digest(img), dhash=dhash(img8), thumb=thumbnail(img8), height=img.shape[0], width=img.shape[1])
+    return dict(image_sha256=digest(img), dhash=dhash(img8), look=look(img8), thumb=thumbnail(img8), height=img.shape[0], width=img.shape[1])
 
 def see_raw(
     raw, # The raw folder
@@ -351,12 +363,12 @@ def see_raw(
     region = settle_region(raw, cases, region)
     kind, why = get_kind(annotation, raw, cases, layout, region, workers)
     cases = measure(cases, partial(raw_parts, raw=str(raw), kind=kind, region=region), workers)
-    for c in ('enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
+    for c in ('enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'look', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
         if c not in cases: cases[c] = None   # no case could be read
     cases = split_of(cases, exams, split, seed, fractions)
     alone = left[left.kind == 'unannotated']
     found = pmap(partial(look_at, raw=str(raw)), alone.file, workers, desc='unannotated')
-    names = ['image_sha256', 'dhash', 'thumb', 'height', 'width', 'problem']
+    names = ['image_sha256', 'dhash', 'look', 'thumb', 'height', 'width', 'problem']
     others = alone[['file', 'label']].join(pd.DataFrame(found, index=alone.index, columns=names))
     info = dict(left_out=left.to_dict('records'), annotation=kind, annotation_by=why, region=region_name(region))
     return Seen(cases, info, 'raw', others, **limits)
@@ -809,11 +821,11 @@ def check_faint_edge(
 # %% ../nbs/02_verify.ipynb #071ddb8a
 def pictures_of(
     s:Seen,
-)->pd.DataFrame: # name, split, label, and what tells copies: image_sha256, height, width, dhash, thumb
+)->pd.DataFrame: # name, split, label, and what tells copies: image_sha256, height, width, dhash, look, thumb
     "All pictures that were read, those without annotation too: they have no split."
     c = s.cases.rename(columns={'case': 'name'})
     if s.others is not None: c = pd.concat([c, s.others.rename(columns={'file': 'name'}).assign(split='')], ignore_index=True)
-    names = ['name', 'split', 'label', 'image_sha256', 'height', 'width', 'dhash', 'thumb', 'annotation_sha256']
+    names = ['name', 'split', 'label', 'image_sha256', 'height', 'width', 'dhash', 'look', 'thumb', 'annotation_sha256', 'full_area', 'row', 'col']
     return c[c.image_sha256.notna()].reindex(columns=names).fillna({'label': '', 'split': ''}).reset_index(drop=True)
 
 def duplicates(
@@ -957,6 +969,57 @@ def check_same_annotation(
     shared = (g for _,g in p.groupby(['annotation_sha256', 'height', 'width'], sort=False) if len(g) > 1)
     return [_group(g, 'the same annotation') for g in shared if g.group.nunique() > 1]
 
+# %% ../nbs/02_verify.ipynb #074f1be5
+def _copies(s): return [g for g in (s.pictures.iloc[i] for i in s.copies) if g.image_sha256.nunique() > 1]
+
+def _beyond(groups, *said):
+    "Groups that no finding names as a whole."
+    known = [{f.case, *f.also} for found in said for f in found]
+    return [g for g in groups if not any(set(g.name) <= k for k in known)]
+
+def regions_differ(
+    group, # Rows of `pictures_of`: full_area, a share; row and col, the centroid, shares of the sides; NaN without annotation
+    ratio:float=2/3, # The smaller area is less than this share of the larger
+    apart:float=0.1, # Or the centroids are further apart than this share of a side
+)->bool:
+    "Do copies have regions that cannot both be right?"
+    g = group[group.full_area.notna()]
+    if len(g) < 2: return False
+    if g.full_area.min() == 0: return g.full_area.max() > 0
+    return bool(g.full_area.min() < ratio*g.full_area.max() or max(np.ptp(g.row), min(np.ptp(g.col), np.ptp(abs(g.col - 0.5)))) > apart)   # a copy may be mirrored
+
+@add_check('note', 'if you know the patients, name them: --exams CSV or --exams REGEX of fetal_seg_prepare')
+def check_exams_of_copies(
+    s:Seen,
+)->list: # One ('', value)
+    "Nobody says which exam these pictures are of; near duplicates were taken for one exam, so that none is on both sides of a split."
+    c = s.cases[s.cases.exam_source == 'copies']
+    return [('', f'{c.exam.nunique()} groups of {len(c)} of {len(s.cases)} cases (first: {", ".join(c.case[c.exam == c.exam.iloc[0]])})')] if len(c) else []
+
+@add_check('error', 'take all but one out of the raw folder, and run fetal_seg_prepare again', raw='take all but one out')
+def check_copies_in_two_splits(
+    s:Seen,
+)->list: # Findings
+    "Copies of one picture in two splits make the test a test of memory."
+    found = _beyond(_copies(s), check_exam_in_two_splits(s), check_near_duplicate_in_two_splits(s))
+    return [_group(g, 'copies of one picture') for g in found if n_splits(g) > 1]
+
+@add_check('warning', 'find out which class is right, and take the others out')
+def check_copies_in_two_classes(
+    s:Seen,
+)->list: # Findings
+    "Copies of one picture in two classes have a label too many."
+    found = _beyond([g for g in _copies(s) if n_classes(g) > 1], check_near_duplicate_in_two_classes(s))
+    return [Finding(g.name.iloc[0], 'copies of one picture: ' + ', '.join(f'{r.name} ({r.label})' for r in g.itertuples(index=False)), also=tuple(g.name.iloc[1:])) for g in found]
+
+@add_check('warning', 'look at them side by side, and keep the one with the better annotation')
+def check_copies_differ(
+    s:Seen,
+)->list: # Findings
+    "Copies of one picture have regions that cannot both be right."
+    areas = lambda g: ', '.join(f'{r.name} ({100*r.full_area:.1f} % of the picture)' for r in g.itertuples(index=False) if r.full_area == r.full_area)
+    return [Finding(g.name.iloc[0], f'copies of one picture: {areas(g)}', also=tuple(g.name.iloc[1:])) for g in _copies(s) if regions_differ(g)]
+
 # %% ../nbs/02_verify.ipynb #a238f003
 def usual_size(
     cases, # The table
@@ -997,6 +1060,28 @@ def check_label_provenance(
     folders = f' The folders call them {label}; that says nothing about these pictures.' if label else ''
     return [('', f'{n} of {len(s.cases)} cases are known pictures of HC18, a public dataset of fetal heads: '
                  f'their annotations are outlines of the fetal head, not of a tumour.{folders}')] if n else []
+
+# %% ../nbs/02_verify.ipynb #442d77a6
+@add_measure('full', 'ellipse_px')
+def measure_ellipse(
+    full, # (H, W) bool
+)->float: # Pixels; NaN where no ellipse fits
+    "The circumference of the ellipse that stands for a mask."
+    try: return circumference(*fit_ellipse(edge_points(full))[2:4])
+    except InputError: return math.nan
+
+@add_check('warning', 'correct the size of a pixel in the raw folder\'s table, or give it: fetal_seg_prepare --spacing')
+def check_size_against_circumference(
+    s:Seen,
+)->list: # (case, value)
+    "The size of a pixel and the circumference of a table must agree with the mask within 10 %."
+    if not {'circumference_mm', 'ellipse_px'} <= set(s.cases): return []
+    c = s.cases.assign(mm=s.cases[['spacing_row', 'spacing_col']].mean(axis=1))
+    c = c.assign(ratio=c.circumference_mm/(c.ellipse_px*c.mm)).dropna(subset=['ratio'])
+    units = {1e-3: ' (the size in µm?)', 0.1: ' (the circumference in cm?)', 10: ' (the size in cm?)', 1e3: ' (the size in m?)'}
+    unit = lambda r: next((u for k,u in units.items() if abs(r/k - 1) <= 0.1), '')
+    return [(r.case, f'{r.ellipse_px:.0f} pixels of {r.mm:.4g} mm are {r.ellipse_px*r.mm:.4g} mm, the table has {r.circumference_mm:.4g}: {1/r.ratio:.3g} times{unit(r.ratio)}')
+            for r in c.itertuples() if abs(r.ratio - 1) > 0.1]
 
 # %% ../nbs/02_verify.ipynb #82755add
 def pairs_of(
@@ -1048,7 +1133,7 @@ def get_facts(
                 duplicates=[list(g.name) for g in duplicates(s.pictures)], near_duplicates=[list(g.name) for g in _near(s)], empty=n(check_empty_mask),
                 near_border=len(near_border(s)), touches_border=n(check_touches_border), low_contrast=n(check_low_contrast), faint_edge=n(check_faint_edge),
                 burned_in=n(check_burned_in), area_min=float(area.min()), area_max=float(area.max()), unannotated=len(left_out(s, 'unannotated')),
-                left_out=len(left), known_hc18=int(is_hc18(c).sum()))
+                left_out=len(left), known_hc18=int(is_hc18(c).sum()), few_exams=few_exams(c.exam[c.split == 'test'].nunique()))
 
 # %% ../nbs/02_verify.ipynb #fec69799
 def files_of(
@@ -1216,6 +1301,7 @@ def format_report(
              f'exams: {known}', f'{f["across_folders"]} paired across split folders, {f["odd_sizes"]} not {wxh(f["usual_size"])}, {f["exams_in_two_splits"]} exams in two splits, '
              f'{len(f["hollow_closed"])} hollow outlines closed, {len(f["duplicates"])} sets of duplicates', '',
              v.summary.to_string(index=False, na_rep='-', float_format='{:.3f}'.format), '']
+    if f.get('few_exams'): lines += [f'warning: {f["few_exams"]}', '']
     for (severity,name),g in v.findings.groupby(['severity', 'check'], sort=False):
         if name == 'label_provenance': continue   # said below, for itself
         lines += [f'{severity}: {name} ({len(g)}). {v.checks[name].reason}']

@@ -177,7 +177,7 @@ def test_nnunet_with_names_of_classes(tmp_path, suffix):
 def test_nii_gz_is_one_suffix(monkeypatch):
     from fetal_seg.images import SUFFIXES
     monkeypatch.setattr('fetal_seg.data.SUFFIXES', set(SUFFIXES) | {'.nii', '.nii.gz', '.mha'})
-    assert split_suffix('x/a.b.NII.GZ') == ('x/a.b', '.NII.GZ') and split_suffix('a.tar.gz') == ('a.tar', '.gz')
+    assert split_suffix('x/a.b.NII.GZ') == ('x/a.b', '.nii.gz') and split_suffix('a.tar.gz') == ('a.tar', '.gz')
     assert is_picture('a.nii.gz') and not is_picture('a.tar.gz') and not is_picture('.a.nii.gz')
     pairs, _, left = pair_files(['imagesTr/c_01_0000.nii.gz', 'labelsTr/c_01.nii.gz', 'imagesTs/c_02_0000.nii.gz'], LAYOUTS['nnunet'])
     assert {i.stem: a[0].file for i,a in pairs.items()} == {'c_01': 'labelsTr/c_01.nii.gz'} and len(left) == 1

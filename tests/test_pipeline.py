@@ -274,3 +274,29 @@ def test_real_folds(raw):
     splits = fold_splits(cases, 5)
     for s in splits: assert len(torn_exams(s)) == 0 and (s.split == 'test').sum() > 84
     assert sorted(c for s in splits for c in s.case[s.split == 'test']) == sorted(cases.case)
+
+def test_the_wrong_fold_is_exposed(cv, capsys):
+    "The prepared folder keeps the split of the last fold; an earlier fold's network has learnt most of its test cases."
+    from fetal_seg.cli import evaluate as command
+    from fetal_seg.predict import Predictor
+    from fetal_seg.preprocess import read_cases
+    scores = read_scores(cv/'scores.csv')
+    assert set(scores.seen) == {''} and json.loads((cv/'summary.json').read_text())['cases'] == len(scores)
+    test = read_cases(cv/'prepared').query('split == "test"')
+    learnt = pd.Series(Predictor(cv/'fold-0'/'run').seen(test), test.case)
+    assert (learnt != '').all() and set(learnt) <= {'train', 'valid'}
+    assert (Predictor(cv/'fold-2'/'run').seen(test) == '').all() and (get_ensemble(cv).seen(test) != '').all()
+    assert command(['--run', str(cv/'fold-0'/'run'), '--prepared', str(cv/'prepared')]) == 0
+    assert capsys.readouterr().out.startswith(f'all {len(test)} pictures were seen in training')
+
+def test_a_fold_of_an_older_version_is_unknown(cv, raw36):
+    "No column `seen`, no list: the fold counts, and the summary says what is not known."
+    fold = cv/'fold-1'
+    text = pd.read_csv(fold/'scores.csv', dtype=str, keep_default_na=False).drop(columns='seen').to_csv(index=False)
+    (fold/'scores.csv').write_text(text); (fold/'run'/'seen.csv').unlink()
+    note = json.loads((fold/'fold.json').read_text())
+    (fold/'fold.json').write_text(json.dumps(dict(note, scores=digest(text))))
+    table = crossval(raw36, cv, folds=(), **SETUP)
+    n = (read_scores(cv/'scores.csv').seen == 'unknown').sum()
+    assert n == len(pd.read_csv(fold/'scores.csv')) and len(table) == 4
+    assert f'whether {n} pictures were seen in training is unknown' in json.loads((cv/'summary.json').read_text())['seen_note']

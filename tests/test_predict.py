@@ -19,7 +19,7 @@ def shipped(): return Predictor()
 
 def test_what_ships_is_small_and_no_pickle():
     files = sorted(p.name for p in SHIPPED.iterdir())
-    assert files == ['card.md', 'predictor.json', 'weights.safetensors']
+    assert files == ['card.md', 'predictor.json', 'seen.csv', 'weights.safetensors']
     assert sum(p.stat().st_size for p in SHIPPED.iterdir()) < 12e6
     card = (SHIPPED/'card.md').read_text(encoding='utf-8')
     for need in ('not for clinical use', 'No annotation marks a tumour', '95 % interval'): assert need in card
