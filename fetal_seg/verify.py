@@ -42,7 +42,8 @@ from PIL import Image
 from scipy import ndimage, sparse
 from .core import InputError, NotFoundError, digest, pmap, read_json, write_json, write_text
 from .copies import copy_groups, look
-from .data import SPLITS, add_exams, few_exams, find_cases, named_exams, read_pair, split_cases
+from .data import SPLITS, add_exams, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
+from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import read_annotation, region_name
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, circumference, edge_points,
@@ -154,6 +155,10 @@ def diagnose(
         img = p.pixels
         facts = dict(zip(('height', 'width'), img.shape), mode=p.mode, bits=p.bits, image_sha256=digest(img), dhash=dhash(to_uint8(img)))
     for file in files:
+        if is_entry(file):
+            try: anns += [read_entry(raw, file, img.shape, region)[0]] if img is not None else []
+            except InputError as e: problems.append(('mask_values', f'{file}: {e.found}; {e.remedy}'))
+            continue
         if (a := read(file)) is None: continue
         want = a.pixels.shape if img is None else img.shape
         if a.pixels.shape != want: problems.append(('shape_mismatch', f'{file}: {wxh(a.pixels.shape)}, its picture {wxh(want)}'))
@@ -355,6 +360,7 @@ def see_raw(
     "Find the cases of a raw folder, and measure them."
     check_kind(annotation)
     cases, left = find_cases(raw, layout)
+    region = settle_region(raw, cases, region)
     kind, why = get_kind(annotation, raw, cases, layout, region, workers)
     cases = measure(cases, partial(raw_parts, raw=str(raw), kind=kind, region=region), workers)
     for c in ('enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'look', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
@@ -1154,7 +1160,7 @@ def show_case(
     try: img = to_uint8(read_img(image))
     except (InputError, OSError): return None
     drawn = ndimage.binary_dilation(strokes(img) | strokes(img.T).T, iterations=6) if marks else None
-    try: masks = [read_img(f) > 0 for f in annotations]
+    try: masks = [read_entry('', f, img.shape, 'any')[0] if is_entry(f) else read_img(f) > 0 for f in annotations]
     except (InputError, OSError): masks = []
     fits = masks and all(m.shape == img.shape for m in masks)
     return overlay(img, mask=drawn, annotation=np.any(masks, 0) if fits else None)

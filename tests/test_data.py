@@ -147,7 +147,7 @@ def test_own_layout_wins_ties_and_can_be_replaced(tmp_path):
         assert set(find_cases(tmp_path, 'folders')[0].layout) == {'folders'}
         assert set(add_exams(find_cases(tmp_path)[0].assign(image_sha256='', annotation_sha256='', dhash='5'*16)).exam) == {'name-a'}
         add_layout(Layout('mine', '', r'x/(?P<stem>.+)', r'y/(?P<stem>.+)'))
-        assert set(find_cases(tmp_path)[0].layout) == {'folders'} and len(LAYOUTS) == 5
+        assert set(find_cases(tmp_path)[0].layout) == {'folders'} and len(LAYOUTS) == 10
     finally:
         LAYOUTS.clear()
         LAYOUTS.update(before)
