@@ -66,7 +66,7 @@ def demo(
     _say('3/4 train')
     log = train(out/'prepared', out/'run', kind.get('preset', 'laptop'), epochs=epochs, size=size, seed=seed)
     from fetal_seg.eval import calibrate
-    calibrate(out/'run', out/'prepared', **({} if scene == 'heads' else dict(post=())))   # every region is kept
+    calibrate(out/'run', out/'prepared')
     _say('4/4 evaluate')
     scores, rival = evaluate_run(out/'run', out/'prepared', out, log, simulated, verification)
     from fetal_seg.card import save_card
