@@ -25,7 +25,7 @@ from .core import (InputError, NotFoundError, atomic_path, check_exists, digest,
 from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams,
                             given_spacing, raise_all, read_pair, settle_region, split_cases)
 from .images import scale_intensity, to_uint8
-from .labels import read_annotation, region_name
+from .labels import BACKGROUND, read_labels, region_name
 
 # %% ../nbs/01_preprocess.ipynb #3b96b233
 def bounding_box(
@@ -472,10 +472,14 @@ def save_png(
     return Path(path)
 
 def read_mask(
-    path, # A filled mask with values {0, 1} or {0, 255}
+    path, # A filled mask of two classes, as `prepare` writes it
 )->np.ndarray: # (H, W) uint8 {0, 1}
     "Read a mask as it is, with no filling."
-    return read_annotation(path).astype(np.uint8)
+    labels = read_labels(path)
+    if len(labels.names) > 1:
+        raise InputError(path, f'{len(labels.names)} classes ({", ".join(labels.names[:6])})',
+                         'a prepared mask has one: make the folder anew with fetal_seg_prepare RAW OUT')
+    return (labels.values != BACKGROUND).astype(np.uint8)
 
 def case_key(
     recipe:dict, # What pixels depend on beside the files

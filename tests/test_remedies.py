@@ -142,7 +142,7 @@ def test_findings_name_options_of_the_command_that_they_name(known):
 def test_every_command_says_what_it_takes(known):
     "The options that `crossval` shares with prepare and train are called the same there."
     *_, has = known
-    shared = {'--layout', '--exams', '--mode', '--outline'}
+    shared = {'--layout', '--exams', '--mode', '--annotation', '--region', '--spacing'}
     assert shared <= has['fetal_seg_prepare'] and shared <= has['fetal_seg_crossval']
     recipe = {'--preset', '--epochs', '--size', '--bs', '--lr', '--loss', '--intensity', '--width', '--scale', '--small', '--patience', '--seed'}
     assert recipe <= has['fetal_seg_train'] and recipe <= has['fetal_seg_crossval']
