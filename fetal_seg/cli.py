@@ -218,7 +218,7 @@ def predict(argv=None)->int:
     p.add_argument('--out', default='predictions', metavar='DIR', help='folder for the results')
     p.add_argument('--flips', action='store_true', help='average with the mirrored picture: twice the time')
     p.add_argument('--threshold', type=float, metavar='X', help="of the heatmap, between 0 and 1; that of the weights where not given")
-    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, roundest, fill and ellipse, with commas between them, or none; as the weights say where not given')
+    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, roundest, fill, ellipse, specks:SHARE and sure:HEIGHT, with commas between them, or none; as the weights say where not given')
     p.add_argument('--workers', type=int, default=0, help='processes; worth it from some hundred pictures up')
     p.add_argument('--scheduler', metavar='ADDRESS', help='do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same folders')
     p.add_argument('--spacing', type=float, metavar='MM', help='side of a pixel in mm, for the circumference; else known for HC18 pictures only')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POST', 'SIZED', 'SHIPPED', 'CONTRACT', 'DISTURBED', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component',
-           'own_ellipse', 'to_ellipse', 'roundest_component', 'remove_specks', 'check_post', 'postprocess',
+           'own_ellipse', 'to_ellipse', 'roundest_component', 'remove_specks', 'keep_sure', 'check_post', 'postprocess',
            'picture_facts', 'grid_part', 'fit_familiar', 'distance', 'Predictor', 'canvas_facts', 'find_weights',
            'contract_path', 'read_contract', 'contract_seen', 'load_model', 'fold_norms', 'load_torch', 'load_onnx',
            'get_heatmap', 'get_logits', 'prepared_facts', 'unlike_rates', 'soft_dice_confidence', 'is_one_region',
@@ -78,8 +78,20 @@ def remove_specks(
     keep[0] = False
     return keep[labels].astype(np.uint8)
 
-POST = dict(largest=largest_component, roundest=roundest_component, fill=lambda mask: fill(np.asarray(mask) > 0).astype(np.uint8), ellipse=to_ellipse, specks=remove_specks)
-SIZED = ('specks',)   # steps that take a number, after a colon
+def keep_sure(
+    mask, # (H, W) of 0 and 1, from the heatmap
+    height:float=0.9, # In (0, 1): a part in which the heatmap stays below it is removed
+    heatmap=None, # (H, W) in [0, 1]
+)->np.ndarray: # (H, W) uint8 {0, 1}
+    "The connected parts (over edges and corners) in which the heatmap reaches a height."
+    if heatmap is None: raise InputError('post', f"'sure:{height:g}' looks at the heatmap, and there is none", 'leave it out, or give the heatmap')
+    labels, n = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
+    keep = np.zeros(n+1, bool)
+    keep[1:] = ndimage.maximum(heatmap, labels, np.arange(1, n+1)) >= height
+    return keep[labels].astype(np.uint8)
+
+POST = dict(largest=largest_component, roundest=roundest_component, fill=lambda mask: fill(np.asarray(mask) > 0).astype(np.uint8), ellipse=to_ellipse, specks=remove_specks, sure=keep_sure)
+SIZED = ('specks', 'sure')   # steps that take a number, after a colon
 
 def check_post(
     steps, # Names out of `POST`, in the order in which they are taken; those of `SIZED` perhaps with a number, specks:0.002
@@ -89,7 +101,7 @@ def check_post(
         name, colon, size = str(s).partition(':')
         if name not in POST: raise InputError('post', f'{s!r} is no step', f'choose among {", ".join(POST)}')
         if colon and name not in SIZED: raise InputError('post', f'{s!r}: {name} takes no number', f'write {name}')
-        if colon and not _is_share(size): raise InputError('post', f'{s!r}: {size!r} is no share of the picture', f'give a number between 0 and 1, such as {name}:0.002')
+        if colon and not _is_share(size): raise InputError('post', f'{s!r}: {size!r} is no share of the picture' if name == 'specks' else f'{s!r}: {size!r} is no height of a heatmap', f'give a number between 0 and 1, such as {name}:{"0.002" if name == "specks" else "0.95"}')
     return tuple(map(str, steps))
 
 def _is_share(text):
@@ -97,18 +109,19 @@ def _is_share(text):
     try: return 0 < float(text) < 1
     except ValueError: return False
 
-def _step(step, mask):
+def _step(step, mask, heatmap=None):
     "One step after the threshold."
     name, _, size = step.partition(':')
-    return POST[name](mask, *([float(size)] if size else []))
+    return POST[name](mask, *([float(size)] if size else []), **(dict(heatmap=heatmap) if name == 'sure' else {}))
 
 def postprocess(
     mask, # (H, W) of 0 and 1
     steps=('largest',), # Names out of `POST`, in the order in which they are taken
+    heatmap=None, # (H, W) in [0, 1]: what `sure` looks at
 )->np.ndarray: # (H, W) uint8 {0, 1}
     "What is done to a mask after the threshold."
     mask = (np.asarray(mask) > 0).astype(np.uint8)
-    for s in check_post(steps): mask = _step(s, mask)
+    for s in check_post(steps): mask = _step(s, mask, heatmap)
     return mask
 
 # %% ../nbs/05b_predict.ipynb #59874e39
@@ -227,7 +240,7 @@ class Predictor:
         post=None, # Steps after the threshold, out of `POST`; None: the contract's
     )->np.ndarray: # (H, W) uint8 {0, 1}
         "The prediction: the heatmap above a threshold, and what is done to it then."
-        return postprocess(heatmap > (self.threshold if threshold is None else threshold), self.post if post is None else post)
+        return postprocess(heatmap > (self.threshold if threshold is None else threshold), self.post if post is None else post, heatmap)
 
     def unlike(self,
         img, # As for a call
