@@ -384,12 +384,12 @@ def scores_text(summary, problems=None)->str:
         lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} ({ends(s)}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
-    lines += _detected(summary.get('detection'), ends)
+    lines += ['seen: '*bool(seen) + l for l in _detected(summary.get('detection'), ends)]
     if n := summary.get('exams_unknown'): lines.append(f'the exam of {n} cases is not known: each was taken for an exam of its own, and where patients have several pictures each the intervals are too narrow' + '; --exams names them'*('pred' in summary.get('how_scored', {})))
     for w in summary.get('warnings', ()): lines.append(f'look at {w["case"]}: {w["reason"]}')
     if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
-        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
+        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{"seen: "*bool(seen)}{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
         lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
