@@ -87,7 +87,8 @@ class Sweep:
 
 # %% ../nbs/05c_calibrate.ipynb #9a3279a8
 ONE_REGION = (('largest',), ('roundest',), ('largest', 'fill'), ('largest', 'fill', 'ellipse'), ('roundest', 'fill', 'ellipse'))
-ANY_REGIONS = ((), *((f'specks:{s:g}',) for s in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)))
+ANY_REGIONS = ((), *((f'specks:{s:g}',) for s in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)),
+               *((f'sure:{h:g}',) for h in (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97)))
 
 def one_region_each(
     prepared, # The prepared folder

@@ -218,30 +218,41 @@ def predict(argv=None)->int:
     p.add_argument('--out', default='predictions', metavar='DIR', help='folder for the results')
     p.add_argument('--flips', action='store_true', help='average with the mirrored picture: twice the time')
     p.add_argument('--threshold', type=float, metavar='X', help="of the heatmap, between 0 and 1; that of the weights where not given")
-    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, roundest, fill and ellipse, with commas between them, or none; as the weights say where not given')
+    p.add_argument('--post', metavar='STEPS', help='what is done after the threshold: largest, roundest, fill, ellipse, specks:SHARE and sure:HEIGHT, with commas between them, or none; as the weights say where not given')
     p.add_argument('--workers', type=int, default=0, help='processes; worth it from some hundred pictures up')
     p.add_argument('--scheduler', metavar='ADDRESS', help='do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same folders')
     p.add_argument('--spacing', type=float, metavar='MM', help='side of a pixel in mm, for the circumference; else known for HC18 pictures only')
+    p.add_argument('--labelme', action='store_true', help='write NAME.json too: the region as polygons for labelme, to be corrected there')
+    p.add_argument('--coco', metavar='FILE', help='write all regions as COCO instances too: segmentation, bbox, area and score')
+    p.add_argument('--label', default='region', metavar='NAME', help='the class that --labelme, --coco and --dicom-seg write')
+    p.add_argument('--dicom-seg', action='store_true', help='write NAME.seg.dcm too for pictures that are DICOM: a DICOM segmentation, which holds the patient\'s data of its picture')
+    p.add_argument('--hc18', metavar='FILE', help='write the submission table of HC18 too: the ellipse of each picture, in mm')
     p.add_argument('--json', action='store_true', help='print the table as JSON')
     a = p.parse_args(argv)
     from fetal_seg.core import InputError
-    from fetal_seg.predict import Predictor, check_post, predict_files
+    from fetal_seg import __version__
+    from fetal_seg.exchange import check_exports, write_predictions
+    from fetal_seg.predict import Predictor, check_post, predict_files, result_names
     if a.threshold is not None and not 0 < a.threshold < 1: raise InputError('--threshold', f'{a.threshold} is not between 0 and 1', 'give a number such as 0.5')
     post = None if a.post is None else check_post([s for s in a.post.split(',') if s != 'none'])
     if a.spacing is not None and not a.spacing > 0: raise InputError('--spacing', f'{a.spacing} is not positive', 'give the side of a pixel in mm, such as 0.13')
     paths = list_pictures(a.pictures)
+    exports = dict(labelme=a.labelme, coco=a.coco, hc18=a.hc18, dicom_seg=a.dicom_seg)
+    check_exports(a.out, result_names(list({p.absolute(): p for p in map(Path, paths)}.values())), **exports)
     predictor = Predictor(a.weights if a.weights and len(a.weights) > 1 else a.weights and a.weights[0], a.flips)
     if a.threshold is not None: predictor.threshold = a.threshold
     if post is not None: predictor.post = post
     table = predict_files(predictor, paths, a.out, a.spacing, 'predict', a.workers, a.scheduler)
     bad = table[table.problem != '']
     if len(bad) == len(table): raise _first_problem(bad)
-    for r in bad.itertuples(): print(f'fetal_seg_predict: {r.problem}', file=sys.stderr)
+    written, problems = write_predictions(table, a.out, label=a.label, version=__version__, **exports)
+    for p in [*bad.problem, *problems]: print(f'fetal_seg_predict: {p}', file=sys.stderr)
     good = table[table.problem == '']
     lines = [f'{Path(a.out)/r.name}_overlay.png (and _heatmap, _mask)  region {100*r.area:.1f} % of the picture'
              + (f', circumference {r.circumference_mm:.1f} mm' if r.circumference_mm == r.circumference_mm else '') + (f'  [{r.warnings}]' if r.warnings else '') for r in good.itertuples()]
-    show(dict(out=a.out, predictions=table.to_dict('records')), '\n'.join([*lines, f'{len(good)} of {len(table)} pictures predicted; table: {Path(a.out)/"predictions.csv"}']), a.json)
-    return 1 if len(bad) else 0
+    lines += [f'also written: {", ".join(str(w) for w in written[:3])}' + (f' and {len(written)-3} more' if len(written) > 3 else '')]*bool(written)
+    show(dict(out=a.out, predictions=table.to_dict('records'), written=[str(w) for w in written]), '\n'.join([*lines, f'{len(good)} of {len(table)} pictures predicted; table: {Path(a.out)/"predictions.csv"}']), a.json)
+    return 1 if len(bad) or problems else 0
 
 def _first_problem(bad):
     "All pictures were bad: one error that names the first."

@@ -6,11 +6,12 @@
 __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'SPACINGS', 'HC18_SIZES', 'MAX_BITS', 'FEW_EXAMS', 'list_files',
            'is_picture', 'passed_over', 'Layout', 'compiled', 'add_layout', 'File', 'sort_files', 'pair_group',
            'pair_files', 'name_key', 'name_cases', 'read_table', 'to_number', 'check_spacing', 'read_sizes',
-           'get_layout', 'find_cases', 'find_annotations', 'find_pictures', 'passed_text', 'read_pair', 'read_bytes',
-           'raise_all', 'add_fingerprints', 'provenance', 'hash_distances', 'match_table', 'find_rows', 'nearest_rows',
-           'look_up', 'find_in_path', 'given_exams', 'is_csv', 'exams_by_name', 'join_exams', 'add_exams',
-           'copied_exams', 'named_exams', 'add_spacing', 'given_spacing', 'assign_parts', 'split_cases', 'share_folds',
-           'stratified_folds', 'torn_exams', 'given_splits', 'fold_cases', 'few_exams', 'balance', 'read_raw']
+           'get_layout', 'find_cases', 'find_annotations', 'find_pictures', 'passed_text', 'read_pair', 'settle_region',
+           'annotation_digest', 'read_bytes', 'raise_all', 'add_fingerprints', 'provenance', 'hash_distances',
+           'match_table', 'find_rows', 'nearest_rows', 'look_up', 'find_in_path', 'given_exams', 'is_csv',
+           'exams_by_name', 'join_exams', 'add_exams', 'copied_exams', 'named_exams', 'add_spacing', 'given_spacing',
+           'assign_parts', 'split_cases', 'share_folds', 'stratified_folds', 'torn_exams', 'given_splits', 'fold_cases',
+           'few_exams', 'balance', 'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
 import os, re, warnings
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from .core import InputError, check_exists, digest, pmap, unit_hash
+from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
 from .copies import copy_groups, look
 from .images import NO_PICTURE, SUFFIXES, dhash, nfc, read_picture, split_suffix, to_uint8, why_passed
 from .labels import read_annotation
@@ -72,6 +73,7 @@ class Layout:
     exam:str='' # One group finds the exam in a picture's path; '': no such rule
     table:str='' # A table with one row a picture; its group `folder` says of which folder
     columns:dict=field(default_factory=dict) # The table's columns, and their names here; one is called `file`
+    document:str='' # Annotations are entries of documents of this kind: labelme, coco, via or cvat; '': files of their own
 
     def __post_init__(self):
         for e,groups in ((self.image, {'stem'}), (self.annotation, {'stem'}), (self.exam, set()), (self.table, set()), *((l[0], set()) for l in self.leave)):
@@ -119,6 +121,18 @@ def add_layout(
     LAYOUTS.clear()
     LAYOUTS.update({layout.name: layout, **others})
     return layout
+
+# %% ../nbs/00_data.ipynb #cd22f4e1
+_class = r'(?:(?P<folder>.*/)?(?P<label>benign|malignant|normal)/)?(?P<inner>.*/)?(?P<stem>[^/]+)'
+_channel = (r'(?:.*/)?images(?:Tr|Ts)/[^/]+_(?!0000)\d{4}', 'channel', 'another channel of its picture', 'nothing to do: the first channel is used')
+
+LAYOUTS |= {l.name: l for l in (
+    Layout('nnunet', 'imagesTr/NAME_0000.png (or .nii.gz) and labelsTr/NAME.png, as nnU-Net has them',
+           r'(?P<folder>.*/)?images(?:Tr|Ts)/(?P<stem>[^/]+)_0000', r'(?P<folder>.*/)?labels(?:Tr|Ts)/(?P<stem>[^/]+)', (_channel,), kind='filled'),
+    *(Layout(kind, f'pictures, and {what}', _class, '(?P<stem>(?!))', (_drawn,), splits=True, kind='filled', document=kind) for kind,what in (
+        ('labelme', 'a JSON of labelme for each'), ('coco', 'a JSON of COCO instances that names them'),
+        ('via', 'a JSON or CSV of the VGG Image Annotator that names them'), ('cvat', 'an XML of CVAT for images that names them'))),
+)}
 
 # %% ../nbs/00_data.ipynb #815b1dc5
 class File(NamedTuple):
@@ -326,7 +340,10 @@ def find_cases(
     n = len(files) - len(passed)
     if not n: raise InputError(raw, f'no picture among its {len(files)} files', 'give the folder that the download was unpacked to')
     layouts = list(LAYOUTS.values()) if layout is None else [get_layout(layout)]
-    pairs, tables, left, l = max(((*pair_files(files, l, passed), l) for l in layouts), key=lambda found: len(found[0]))   # the first of equals
+    documents = _documents(raw, files) if any(l.document for l in layouts) else {}
+    pairs, tables, left, l = max(((*_pairs(files, l, documents, passed), l) for l in layouts), key=lambda found: len(found[0]))   # the first of equals
+    broken = [d for d in documents.values() if isinstance(d, InputError)]
+    if broken and (l.document or not pairs): raise_all(broken)
     if not pairs:
         raise InputError(raw, f'{n} pictures, and no image with an annotation', 'lay them out in one of these ways, or declare yours with add_layout: '
                          + '; '.join(f'{o.name}: {o.about}' for o in layouts))
@@ -335,6 +352,22 @@ def find_cases(
     order = sorted(range(len(cases)), key=lambda k: (name_key(cases.case[k]), cases.image[k]))
     left = sorted(left, key=lambda row: row['file'])
     return cases.iloc[order].reset_index(drop=True), pd.DataFrame(left, columns=['file', 'label', 'kind', 'reason', 'remedy'])
+
+def _documents(raw, files):
+    "The documents of polygons among the files of a raw folder."
+    from fetal_seg.exchange import read_documents
+    return read_documents(raw, files)
+
+def _pairs(files, layout, documents, passed):
+    "Pairs by names, or by what documents say; as from `pair_files`."
+    if not layout.document: return pair_files(files, layout, passed)
+    from fetal_seg.exchange import match_entries
+    images, _, tables, left = sort_files(files, layout, passed)
+    found, lost = match_entries(documents, layout.document, [i.file for i in images])
+    pairs = {i: [File(found[i.file][0], i.stem, i.label, i.place)] for i in images if len(found.get(i.file, [])) == 1}
+    left = [l for l in left if l['file'] not in documents] + _left_over([i for i in images if i.file not in found], [], False)
+    left += [_left(i.file, i.label, 'ambiguous', f'several entries are of it: {", ".join(found[i.file][:4])}', 'keep one of them') for i in images if len(found.get(i.file, [])) > 1]
+    return pairs, tables, left + [_left(ref, '', 'orphan', why, 'look for its picture') for ref,why in lost]
 
 def _row(i, aa, name, layout):
     "A row of the table of cases."
@@ -404,8 +437,8 @@ def read_pair(
     "Read a picture and its annotation, each file once, and note what identifies them."
     path, data = Path(raw)/case['image'], read_bytes(Path(raw)/case['image'])
     img, mode, bits, spacing, exam = read_picture(path, data)
-    ann, files = np.zeros(img.shape, bool), []
-    for p in (Path(raw)/a for a in case['annotation'].split('|')):
+    ann, files, masks = _drawn_entries(raw, case, img.shape, region)
+    for p in (Path(raw)/a for a in masks):
         files.append(read_bytes(p))
         a = read_annotation(p, files[-1], region)
         if a.shape != img.shape:
@@ -416,6 +449,33 @@ def read_pair(
         annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), look=look(to_uint8(img)), image_file_sha256=digest(data),
         annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)), spacing_row=spacing[0], spacing_col=spacing[1],
         **(dict(header_exam=exam) if exam else {}))
+
+def _drawn_entries(raw, case, shape, region):
+    "What documents say of a picture: (mask; bytes that identify it, a list; annotations that are files of pixels)."
+    from fetal_seg.exchange import is_entry, read_entry
+    refs = case['annotation'].split('|')
+    drawn = [read_entry(raw, a, shape, region) for a in refs if is_entry(a)]
+    return np.any([np.zeros(shape, bool), *(m for m,_ in drawn)], 0), [data for _,data in drawn], [a for a in refs if not is_entry(a)]
+
+def settle_region(
+    raw, # The raw folder
+    cases, # From `find_cases`
+    region=None, # The class that is meant, as the user named it
+): # The same; a name of nnU-Net's dataset.json becomes the value of its pixels
+    "Raise unless it is clear for the whole dataset which class its documents mean."
+    from fetal_seg.exchange import check_regions, label_value
+    check_regions(raw, cases.annotation, region)
+    return label_value(raw, region) if (cases.layout == 'nnunet').all() else region
+
+def annotation_digest(
+    raw, # The raw folder
+    ref:str, # An annotation of the table of cases: a file, or an entry of a document
+)->str: # As in `annotation_file_sha256`, for one annotation
+    "The digest of what an annotation is read from; an OSError where it cannot be read."
+    from fetal_seg.exchange import entry_bytes, find_entry, is_entry
+    if not is_entry(ref): return digest_file(Path(raw)/ref)
+    try: return digest(entry_bytes(find_entry(raw, ref)))
+    except InputError as e: raise OSError(str(e)) from None
 
 def read_bytes(
     path, # A file
@@ -852,4 +912,5 @@ def read_raw(
 )->tuple: # (cases, left_out)
     "Find the cases of a raw folder, tell their exams apart, and split them."
     cases, left_out = find_cases(raw, layout)
+    region = settle_region(raw, cases, region)
     return split_cases(add_exams(add_fingerprints(cases, raw, workers, region), exams=exams), fractions, seed, how), left_out

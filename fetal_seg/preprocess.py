@@ -22,10 +22,10 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from .core import (InputError, NotFoundError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json,
                             to_json, write_json, write_text)
-from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, find_cases, given_exams, given_spacing, raise_all,
-                            read_pair, split_cases)
+from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams,
+                            given_spacing, raise_all, read_pair, settle_region, split_cases)
 from .images import scale_intensity, to_uint8
-from .labels import read_annotation, region_name
+from .labels import BACKGROUND, read_labels, region_name
 
 # %% ../nbs/01_preprocess.ipynb #3b96b233
 def bounding_box(
@@ -146,6 +146,7 @@ def declared_kind(
     marked = [Path(f).stem.lower().endswith(ANNOTATION.lower()) for f in files]
     if all(marked): return 'outline'
     layout = layout if isinstance(layout, Layout) else LAYOUTS.get(cases.layout.iloc[0])
+    if layout is not None and layout.document: return layout.kind   # wherever the document lies
     unsaid = any(marked) or any(re.search(r'(^|/)annotations?/', f, re.IGNORECASE) for f in files)
     return '' if layout is None or unsaid and layout.kind != 'outline' else layout.kind
 
@@ -471,10 +472,14 @@ def save_png(
     return Path(path)
 
 def read_mask(
-    path, # A filled mask with values {0, 1} or {0, 255}
+    path, # A filled mask of two classes, as `prepare` writes it
 )->np.ndarray: # (H, W) uint8 {0, 1}
     "Read a mask as it is, with no filling."
-    return read_annotation(path).astype(np.uint8)
+    labels = read_labels(path)
+    if len(labels.names) > 1:
+        raise InputError(path, f'{len(labels.names)} classes ({", ".join(labels.names[:6])})',
+                         'a prepared mask has one: make the folder anew with fetal_seg_prepare RAW OUT')
+    return (labels.values != BACKGROUND).astype(np.uint8)
 
 def case_key(
     recipe:dict, # What pixels depend on beside the files
@@ -488,7 +493,7 @@ def case_key(
 # %% ../nbs/01_preprocess.ipynb #ec1f5dee
 def _file_key(case, raw, recipe):
     "The key of a case by the bytes of its files, or None where they cannot be read."
-    try: image, *anns = (digest_file(Path(raw)/f) for f in [case['image'], *case['annotation'].split('|')])
+    try: image, *anns = (annotation_digest(raw, f) for f in [case['image'], *case['annotation'].split('|')])
     except OSError: return None
     return case_key(recipe, case['case'], image, anns[0] if len(anns) == 1 else digest(''.join(anns)))
 
@@ -713,6 +718,7 @@ def prepare(
     check_kind(annotation)
     raw, out = _check_folders(raw, out)
     cases, left_out = find_cases(raw, layout)
+    region = settle_region(raw, cases, region)
     _check_words(cases, exams, split, fractions, seed)
     if spacing is not None: given_spacing(cases, spacing)
     kind, why = get_kind(annotation, raw, cases, layout, region, workers)

@@ -147,7 +147,7 @@ def test_own_layout_wins_ties_and_can_be_replaced(tmp_path):
         assert set(find_cases(tmp_path, 'folders')[0].layout) == {'folders'}
         assert set(add_exams(find_cases(tmp_path)[0].assign(image_sha256='', annotation_sha256='', dhash='5'*16)).exam) == {'name-a'}
         add_layout(Layout('mine', '', r'x/(?P<stem>.+)', r'y/(?P<stem>.+)'))
-        assert set(find_cases(tmp_path)[0].layout) == {'folders'} and len(LAYOUTS) == 5
+        assert set(find_cases(tmp_path)[0].layout) == {'folders'} and len(LAYOUTS) == 10
     finally:
         LAYOUTS.clear()
         LAYOUTS.update(before)
@@ -168,7 +168,9 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
     reads, decodes = [], []
     read_bytes, read_picture = Path.read_bytes, data.read_picture
     monkeypatch.setattr(Path, 'read_bytes', lambda p: (reads.append(p.name), read_bytes(p))[1])
+    read_annotation = data.read_annotation
     monkeypatch.setattr(data, 'read_picture', lambda p, d=None: (decodes.append(p.name), read_picture(p, d))[1])
+    monkeypatch.setattr(data, 'read_annotation', lambda p, d=None, r=None: (decodes.append(p.name), read_annotation(p, d, r))[1])
     got, ann, facts = read_pair(tmp_path, case)
     assert sorted(reads) == sorted(decodes) == ['x.png', 'x_mask.png', 'x_mask_1.png', 'x_mask_2.png']
     assert (got == img).all() and (ann == (a | b > 0)).all()

@@ -247,13 +247,13 @@ def lay_out(world, to, places, masks=('mask',)):
 
 def test_a_split_of_the_users_own_is_taken_and_verified(world, tmp_path):
     lay_out(world, tmp_path/'raw', ['train/{}/p1_a', 'train/{}/p2_a', 'val/{}/p3_a', 'test/{}/p1_b'])
-    v = verify(tmp_path/'raw', exams=r'(p\d+)_')
+    v = verify(tmp_path/'raw', exams=r'(p\d+)_', annotation='outline')
     assert v.facts['layout'] == 'folders' and dict(v.summary[['split', 'cases']].values) == dict(train=2, valid=1, test=1)
     assert not v.ok and found(v) == [('exam_in_two_splits', 'p1_a')] and v.findings.also[0] == ('p1_b',)
     assert verify(tmp_path/'raw', exams=r'(p\d+)_', split='hash').ok          # by exam nothing is torn
 
 def test_several_masks_of_one_picture_are_no_fault(tmp_path):
-    "BUSI: two regions in two files are two pieces, and a third piece is one too many."
+    "BUSI: regions in several files, or several in one, are no fault; a speck of one pixel is worth a look."
     a = ndimage.gaussian_filter(np.random.default_rng(0).normal(60, 20, (80,120)), 1).astype(np.uint8)
     m, n = np.zeros((2,80,120), bool)
     m[20:40,20:50], n[40:70,70:100] = True, True
