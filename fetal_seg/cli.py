@@ -32,14 +32,20 @@ def command(f):
     def run(argv=None)->int:
         import warnings
         from fetal_seg.core import InputError
-        warnings.filterwarnings('ignore', category=FutureWarning)   # of libraries, not of ours
-        try: return f(argv)
+        name = f.__doc__.split(':')[0]
+        def tell(message, *where, **kw):   # one line, without the place in the code
+            print(f'{name}: warning: {" ".join(str(message).split())}', file=sys.stderr)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', category=FutureWarning)   # of libraries, not of ours
+                warnings.showwarning = tell
+                return f(argv)
         except InputError as e: message = str(e)
         except OSError as e: message = f'{e.filename or "a file"}: {e.strerror or e}; check the path, its permissions and the space on the disk'
         except KeyboardInterrupt:
             print('\ninterrupted; run the same command again to go on', file=sys.stderr)
             return 130
-        print(f'{f.__doc__.split(":")[0]}: {" ".join(message.split())}', file=sys.stderr)
+        print(f'{name}: {" ".join(message.split())}', file=sys.stderr)
         return 2
     return run
 
@@ -235,7 +241,9 @@ def predict(argv=None)->int:
     from fetal_seg.predict import Predictor, check_post, predict_files, result_names
     if a.threshold is not None and not 0 < a.threshold < 1: raise InputError('--threshold', f'{a.threshold} is not between 0 and 1', 'give a number such as 0.5')
     post = None if a.post is None else check_post([s for s in a.post.split(',') if s != 'none'])
-    if a.spacing is not None and not a.spacing > 0: raise InputError('--spacing', f'{a.spacing} is not positive', 'give the side of a pixel in mm, such as 0.13')
+    if a.spacing is not None:
+        from fetal_seg.data import check_spacing
+        check_spacing('--spacing', a.spacing)
     paths = list_pictures(a.pictures)
     exports = dict(labelme=a.labelme, coco=a.coco, hc18=a.hc18, dicom_seg=a.dicom_seg)
     check_exports(a.out, result_names(list({p.absolute(): p for p in map(Path, paths)}.values())), **exports)
@@ -376,12 +384,12 @@ def scores_text(summary, problems=None)->str:
         lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} ({ends(s)}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
-    lines += _detected(summary.get('detection'), ends)
+    lines += ['seen: '*bool(seen) + l for l in _detected(summary.get('detection'), ends)]
     if n := summary.get('exams_unknown'): lines.append(f'the exam of {n} cases is not known: each was taken for an exam of its own, and where patients have several pictures each the intervals are too narrow' + '; --exams names them'*('pred' in summary.get('how_scored', {})))
     for w in summary.get('warnings', ()): lines.append(f'look at {w["case"]}: {w["reason"]}')
     if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
     for d in summary.get('against', ()):
-        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
+        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{"seen: "*bool(seen)}{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
         lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')

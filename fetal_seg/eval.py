@@ -17,7 +17,7 @@ from .calibration import Calibration, Sweep, calibrate, plot_reliability, plot_r
 from .core import InputError, check_exists, digest, progress, write_text
 from .data import ANNOTATION, exams_by_name, given_exams, provenance
 from .detect import by_class, count_lesions, detection, plot_froc
-from .images import SUFFIXES, read_img
+from .images import nfc, read_img, split_suffix, why_passed
 from .labels import read_annotation
 from .metrics import compare, has_detection, interval_text, score, score_case, strata, summarise
 from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid, soft_dice_confidence
@@ -94,10 +94,10 @@ def list_masks(
     folder = check_exists(folder, 'folder')
     if not folder.is_dir(): raise InputError(folder, 'this is a file', 'give the folder that holds the masks')
     found = {}
-    for p in sorted(folder.rglob('*')):
-        if p.suffix.lower() not in SUFFIXES or p.name.startswith('.'): continue
-        rank = next(i for i,e in enumerate(endings) if p.stem.endswith(e))
-        found.setdefault(rank, []).append((p.stem.removesuffix(endings[rank]), p))
+    for p in (p for p in sorted(folder.rglob('*')) if p.is_file() and not why_passed(p)):
+        stem = nfc(split_suffix(p.name)[0])
+        rank = next(i for i,e in enumerate(endings) if stem.lower().endswith(e.lower()))
+        found.setdefault(rank, []).append((stem[:len(stem) - len(endings[rank])], p))
     if not found: raise InputError(folder, 'no picture in this folder', 'give the folder that holds the masks')
     more = [p for ps in found.values() for _,p in ps if re.search(r'_mask_\d+$', p.stem)]
     if more: raise InputError(more[0], 'this is a further mask of one picture', 'unite the masks of a picture in one file, NAME_mask.png')

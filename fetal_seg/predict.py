@@ -20,7 +20,7 @@ import numpy as np, pandas as pd
 from scipy import ndimage
 from .core import InputError, atomic_path, check_exists, digest, digest_file, pstream, read_json, to_csv, unguard, write_json, write_text
 from .data import match_table, provenance
-from .images import INTENSITIES, dhash, read_img, read_picture
+from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
 from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
                                   picture_part, save_png, to_canvas, to_input, warp)
@@ -521,8 +521,9 @@ def result_names(
     paths, # Different pictures
 )->list: # A name each, no two alike whatever the case of their letters
     "What the results of pictures are called: the stem, with the folder and then a digest of the path where that is not enough."
-    names = [p.stem for p in paths]
-    for naming in (lambda p: f'{p.parent.name}__{p.stem}', lambda p: f'{p.stem}-{digest(str(p.absolute()))[:8]}'):
+    stem = lambda p: split_suffix(p.name)[0]
+    names = [stem(p) for p in paths]
+    for naming in (lambda p: f'{p.parent.name}__{stem(p)}', lambda p: f'{stem(p)}-{digest(str(p.absolute()))[:8]}'):
         n = pd.Series([o.lower() for o in names], dtype=object).value_counts()
         names = [o if n[o.lower()] == 1 else naming(p) for o,p in zip(names, paths)]
     return names

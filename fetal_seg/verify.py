@@ -11,7 +11,7 @@ __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'K
            'check_mask_values', 'check_shape_mismatch', 'check_masks_differ', 'check_missing_pair',
            'check_ambiguous_pair', 'check_unreadable_unannotated', 'check_unannotated_class', 'check_overlay',
            'check_foreign_file', 'thinness', 'bounding_box', 'filled_share', 'pieces', 'border_share', 'centroid',
-           'specks', 'measure_mask', 'measure_canvas_mask', 'are_outlines', 'check_no_region', 'check_empty_mask',
+           'count_specks', 'measure_mask', 'measure_canvas_mask', 'are_outlines', 'check_no_region', 'check_empty_mask',
            'check_hollow_mask', 'check_hollow_closed', 'check_changed_area', 'check_filled_or_outline',
            'check_mixed_annotations', 'check_several_pieces', 'check_inverted_mask', 'robust_z', 'check_touches_border',
            'check_near_border', 'check_area_outlier', 'measure_levels', 'check_constant', 'check_nearly_black',
@@ -544,7 +544,7 @@ def centroid(
 
 SPECK_PX = 30   # pieces of fewer pixels are no lesion at any usual size of a pixel (30 px of 0.1 mm: 0.6 mm across)
 
-def specks(
+def count_specks(
     mask, # (H, W) bool
 )->int: # 0 where one piece is all there is
     "How many pieces of a mask are smaller than `SPECK_PX`, beside larger ones."
@@ -552,7 +552,7 @@ def specks(
     return int((sizes < SPECK_PX).sum()) if len(sizes) > 1 else 0
 
 @add_measure('full', 'full_area border row col pieces crumbs specks thinness filled_share')
-def measure_mask(full): return float(full.mean()), border_share(full), *centroid(full), *pieces(full), specks(full), thinness(full), filled_share(full)
+def measure_mask(full): return float(full.mean()), border_share(full), *centroid(full), *pieces(full), count_specks(full), thinness(full), filled_share(full)
 
 @add_measure('mask', 'mask_area mask_thinness mask_filled_share')
 def measure_canvas_mask(mask): return float(mask.mean()), thinness(mask), filled_share(mask)

@@ -5,7 +5,8 @@
 Cells flagged `slow`, `cuda` or `data` are left alone, outputs included: their figures come from elsewhere.
 Exit status 1 if a notebook fails; that notebook's file is left as it was.
 """
-import os, re, subprocess, sys, time, warnings
+import base64, os, re, subprocess, sys, time, warnings
+from io import BytesIO
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
@@ -13,6 +14,24 @@ for kind in (FutureWarning, DeprecationWarning): warnings.filterwarnings('ignore
 top = Path(__file__).resolve().parent.parent
 flagged = re.compile(r'^#\s*\|\s*(slow|cuda|data)\b', re.M)
 evaluated_never = re.compile(r'^#\s*\|\s*eval:\s*false', re.M)
+
+def smaller(png):
+    "A PNG of at most 256 colours (base64), or the one given where that is not smaller: figures here are greys and a few colours."
+    from PIL import Image
+    f = BytesIO()
+    im = Image.open(BytesIO(base64.b64decode(png))).convert('RGB')
+    im.quantize(256, dither=Image.Dither.NONE).save(f, 'PNG', optimize=True)
+    out = base64.b64encode(f.getvalue()).decode()
+    return out if len(out) < len(png) else png
+
+def shrink(nb):
+    "Make the pictures among the outputs smaller, in place."
+    for cell in nb.cells:
+        for o in cell.get('outputs', []):
+            data = o.get('data', {})
+            if 'image/png' in data:
+                png = data['image/png']
+                data['image/png'] = smaller(png if isinstance(png, str) else ''.join(png))
 
 def run(path):
     "Execute one notebook in this process; raise at its first failing cell."
@@ -24,6 +43,7 @@ def run(path):
     for cell in nb.cells:
         if cell.cell_type == 'code' and not skip(cell): cell.outputs = []
     shell.run_all(nb, exc_stop=True, preproc=skip)
+    shrink(nb)
     write_nb(nb, path)
 
 def main(args):
