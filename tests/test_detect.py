@@ -219,7 +219,7 @@ def test_specks_by_hand():
 def test_steps_are_fitted():
     "Small false parts in many pictures: specks are removed, and no more than is needed; in none: nothing is done."
     def sweeps(cases):
-        out = {p: Sweep(lambda h, l, p=p: postprocess(h > l, p), (0.3, 0.5, 0.7)) for p in ANY_REGIONS}
+        out = {p: Sweep(lambda h, l, p=p: postprocess(h > l, p, h), (0.3, 0.5, 0.7)) for p in ANY_REGIONS}
         for h, t in cases:
             for s in out.values(): s.add(h, t)
         return out
