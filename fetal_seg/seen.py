@@ -137,7 +137,8 @@ def seen_note(
         return (f'all {n} pictures were seen in training ({how}): these are figures of seen '
                 'pictures, and no test figures; new pictures will do worse')
     if old.any(): notes.append(f'{old.sum()} of {n} pictures were seen in training ({how}): they '
-                               'are left out of the figures and counted apart')
+                               'are left out of the figures and counted apart (copies that were '
+                               'mirrored, cropped or redrawn are not recognised)')
     if unsure := int((scores.seen == UNKNOWN).sum()) if 'seen' in scores else 0:
         notes.append(f'whether {unsure} pictures were seen in training is unknown: '
                      f'the weights have no whole list of them ({Seen.file})')
