@@ -25,7 +25,7 @@ import numpy as np, pandas as pd
 from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
 from .copies import copy_groups, look
 from .images import NO_PICTURE, SUFFIXES, dhash, nfc, read_picture, split_suffix, to_uint8, why_passed
-from .labels import read_annotation
+from .labels import check_classes, read_classed
 
 # %% ../nbs/00_data.ipynb #d2a6c7a6
 def list_files(
@@ -438,9 +438,11 @@ def read_pair(
     path, data = Path(raw)/case['image'], read_bytes(Path(raw)/case['image'])
     img, mode, bits, spacing, exam = read_picture(path, data)
     ann, files, masks = _drawn_entries(raw, case, img.shape, region)
+    classes = []
     for p in (Path(raw)/a for a in masks):
         files.append(read_bytes(p))
-        a = read_annotation(p, files[-1], region)
+        a, said = read_classed(p, files[-1], region)
+        if a.any(): classes.append(said)
         if a.shape != img.shape:
             raise InputError(p, f'{_wxh(a)} pixels, but its image {path.name} has {_wxh(img)}', 'find the annotation that was drawn on this image, or take both out')
         ann |= a
@@ -448,7 +450,7 @@ def read_pair(
     return img, ann, dict(height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
         annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), look=look(to_uint8(img)), image_file_sha256=digest(data),
         annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)), spacing_row=spacing[0], spacing_col=spacing[1],
-        **(dict(header_exam=exam) if exam else {}))
+        **(dict(header_exam=exam) if exam else {}), **(dict(classes='|'.join(classes)) if any(classes) else {}))
 
 def _drawn_entries(raw, case, shape, region):
     "What documents say of a picture: (mask; bytes that identify it, a list; annotations that are files of pixels)."
