@@ -100,9 +100,9 @@ def _by_grey(
     lo, hi, many = int(np.flatnonzero(n)[0]), int(grey.max()), np.count_nonzero(n[1:])
     if many < 3 or lo > 25 or hi < 128: return None
     if many > MOST_CLASSES: return None if len(_levels_between(grey)) else _cut(grey)
-    (low, high), (dark, bright), (_, near) = _window(grey, 3), _window(grey, 5), _window(grey, 17)
+    (low, high), (dark, bright), (_, near) = _window(grey, 3), _window(grey, 5 if many < 9 else 9), _window(grey, 17)
     between = (grey > 0.1*hi) & (grey < 0.9*hi)
-    edge = (dark[between] <= 0.1*hi).all() and (bright[between] >= 0.9*hi).all() and (near[(grey > 0) & (grey <= 0.1*hi)] >= 0.9*hi).all()
+    edge = (dark[between] <= 0.25*hi).all() and (bright[between] >= 0.75*hi).all() and (near[(grey > 0) & (grey <= 0.1*hi)] >= 0.9*hi).all()
     filled = (high == low) & (grey > 0) & (grey < hi - 4)
     return _cut(grey) if edge and not filled.any() else None
 

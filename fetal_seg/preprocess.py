@@ -255,6 +255,21 @@ def _is_one(ann):
     try: return _near(ann, fit_ellipse(outer_edge(ann)))
     except InputError: return False
 
+def _is_solid(piece):
+    "Is a piece a blob, and no stroke?"
+    n, deep = np.count_nonzero(piece), ndimage.distance_transform_edt(piece).max()
+    return deep > 4 and 0.3*piece[bounding_box(piece)].size < n < 16*deep**2
+
+def _joined(pieces):
+    "Open pieces, with those joined through which one ellipse goes; first the pair that follows most of its ellipse."
+    pieces = list(pieces)
+    while len(pieces) > 1:
+        pairs = [(_reach(both, fit_ellipse(outer_edge(both))), i, j) for j in range(len(pieces)) for i in range(j) if _is_one(both := pieces[i] | pieces[j])]
+        if not pairs: break
+        _, i, j = max(pairs)
+        pieces[i] = pieces[i] | pieces.pop(j)
+    return pieces
+
 def _open_pieces(ann):
     "(The pieces of an annotation that enclose nothing, outside all that is enclosed; is there one that encloses?); no pieces where there is one only."
     labels, n = ndimage.label(ann, np.ones((3,3)))
@@ -269,11 +284,12 @@ def _open_pieces(ann):
 def _outline_mask(ann):
     "The regions of one outline or several, and the method that changed most."
     pieces, whole = _open_pieces(ann)
-    if not pieces or not whole and _is_one(ann): return _one_outline(ann)
-    mask, methods, parts = fill(ann), ['holes'] if whole else [], []
-    if len(pieces) > 1 and whole and _is_one(np.any(pieces, 0)): pieces = [np.any(pieces, 0)]
+    solid = [p for p in pieces if _is_solid(p)]
+    if not pieces or not whole and not solid and _is_one(ann): return _one_outline(ann)
+    pieces = _joined([p for p in pieces if not any(p is s for s in solid)])
+    mask, parts, methods = fill(ann), [], ['holes']*whole + ['filled']*bool(solid)
     for piece in pieces:
-        part, method = _one_outline(piece, alone=len(pieces) == 1)
+        part, method = _one_outline(piece, alone=whole and len(pieces) == 1)
         if method != 'filled' and any(np.count_nonzero(part & o) > 0.1*min(np.count_nonzero(part), np.count_nonzero(o)) for o in parts):
             raise InputError('points', 'pieces of open outlines', 'which of them belong together is not clear')
         mask, methods, parts = mask | part, [*methods, method], [*parts, part]
