@@ -708,7 +708,7 @@ def _warn_exams(cases, exam, source):
     names, torn = list(cases.case), straddling(cases.assign(exam=exam, exam_source=source))
     if torn:
         some = '; '.join(' = '.join(f'{names[i]} ({exam[i]})' for i in g[:3]) for g in torn[:3])
-        warnings.warn(f'{len(torn)} pictures are there with the same pixels under several exams, and may lie on both sides of a split: {some}{"; ..." if len(torn) > 3 else ""}. '
+        warnings.warn(f'{len(torn)} picture{"s are" if len(torn) > 1 else " is"} there with the same pixels under several exams, and may lie on both sides of a split: {some}{"; ..." if len(torn) > 3 else ""}. '
                       'Correct the exams, or take all but one out.', stacklevel=3)
     if n := by_study(exam):
         warnings.warn(f'The exam of {n} of {len(cases)} cases is the study of the file\'s header, which names no patient: pictures of one patient from two studies '
