@@ -438,7 +438,7 @@ def check_unreadable(
     return problems_of(s, 'unreadable')
 
 @add_check('error', 'a mask has 0 for background and 1 or 255 for the region, and is no JPEG; ' + AGAIN,
-           raw='write it with 0 for background and 1 or 255 for the region, several classes into one file each, and none as JPEG')
+           raw='write it with 0 for background and 1 or 255 for the region; of several classes say which is meant: --region VALUE of fetal_seg_prepare; no classes as JPEG')
 def check_mask_values(
     s:Seen,
 )->list: # (case, value)
