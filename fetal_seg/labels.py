@@ -121,7 +121,7 @@ def _by_levels(
     if len(between):
         n = np.bincount(between, minlength=256)
         raise InputError(path, f'a JPEG of three levels of grey or more ({lo}, about {int(n.argmax())}, {hi})', 'JPEG blurs classes into each other: '
-                         'save the labels as a PNG, and say which is the region: --region VALUE')
+                         'save the labels as a PNG, of which one can be chosen')
     inside = grey >= (lo + hi)/2
     code = ((rgb >= (lo + hi)/2) @ np.array([4, 2, 1]))
     n = np.bincount(code[inside], minlength=8)
