@@ -9,9 +9,9 @@ __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'SPACINGS', 'HC18_S
            'get_layout', 'find_cases', 'find_annotations', 'find_pictures', 'passed_text', 'read_pair', 'settle_region',
            'annotation_digest', 'read_bytes', 'raise_all', 'add_fingerprints', 'provenance', 'hash_distances',
            'match_table', 'find_rows', 'nearest_rows', 'look_up', 'find_in_path', 'given_exams', 'is_csv',
-           'exams_by_name', 'join_exams', 'add_exams', 'copied_exams', 'named_exams', 'add_spacing', 'given_spacing',
-           'assign_parts', 'split_cases', 'share_folds', 'stratified_folds', 'torn_exams', 'given_splits', 'fold_cases',
-           'few_exams', 'balance', 'read_raw']
+           'exams_by_name', 'join_exams', 'add_exams', 'straddling', 'by_study', 'copied_exams', 'named_exams',
+           'add_spacing', 'given_spacing', 'assign_parts', 'split_cases', 'share_folds', 'stratified_folds',
+           'torn_exams', 'given_splits', 'fold_cases', 'few_exams', 'balance', 'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
 import os, re, warnings
@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
 from .copies import copy_groups, look
-from .images import NO_PICTURE, SUFFIXES, dhash, nfc, read_picture, split_suffix, to_uint8, why_passed
-from .labels import read_annotation
+from .images import NO_PICTURE, STUDY, SUFFIXES, dhash, nfc, read_picture, split_suffix, to_uint8, why_passed
+from .labels import check_classes, read_classed
 
 # %% ../nbs/00_data.ipynb #d2a6c7a6
 def list_files(
@@ -67,7 +67,7 @@ class Layout:
     annotation:str # An annotation, with the same groups
     leave:tuple=() # Pictures to leave out: (regular expression, kind, reason, remedy) each
     pool:bool=False # May a picture and its annotation lie in different folders?
-    unite:bool=False # Are several annotations of one picture united?
+    unite:bool|str=False # Are several annotations of one picture united? numbered: where their names differ by a number only
     splits:bool=False # Are folders called train, valid, test the user's own split?
     kind:str='' # What annotations are: outline, filled (masks), or '': not known, `prepare` looks
     exam:str='' # One group finds the exam in a picture's path; '': no such rule
@@ -107,7 +107,7 @@ LAYOUTS = {l.name: l for l in (   # name → Layout, in the order in which they 
                     'HC (mm)': 'circumference_mm'}),
     Layout('folders', 'images/NAME.png and masks/NAME.png, with or without folders train, valid and test',
            r'(?P<folder>.*/)?(?:images?|imgs?|pictures?)' + _format + r'/(?P<inner>.*/)?(?P<stem>[^/]+)',
-           r'(?P<folder>.*/)?(?:masks?|labels?|annotations?)' + _format + r'/(?P<inner>.*/)?(?P<stem>[^/]+?)(?:_(?:mask|label|annotation))?', (_drawn,), splits=True, kind='filled'),
+           r'(?P<folder>.*/)?(?:masks?|labels?|annotations?)' + _format + r'/(?P<inner>.*/)?(?P<stem>[^/]+?)(?:_(?:mask|label|annotation)(?:_\d+)?)?', (_drawn,), unite='numbered', splits=True, kind='filled'),
     Layout('busi', 'NAME.png beside its masks NAME_mask.png, NAME_mask_1.png, ...',
            r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<stem>[^/]+)',
            r'(?P<folder>.*/)??(?:(?P<label>benign|malignant|normal)/)?(?P<stem>[^/]+?)_mask(?:_\d+)?', (_drawn,), unite=True, kind='filled'),
@@ -196,8 +196,14 @@ def pair_group(
         for k,fs in enumerate((imgs, anns)):
             for f in fs: at[step(f.place)][k].append(f)
         for ii,aa in at.values():
-            if len(ii) == 1 and ii[0] not in pairs and (len(aa) == 1 or aa and layout.unite): pairs[ii[0]] = aa
+            if len(ii) == 1 and ii[0] not in pairs and (len(aa) == 1 or aa and _united(aa, layout)): pairs[ii[0]] = aa
     return pairs
+
+def _united(anns, layout):
+    "Are annotations of one picture meant to be united?"
+    if layout.unite != 'numbered': return bool(layout.unite)
+    names = [re.fullmatch(r'(.*_(?:mask|label|annotation))(?:_(\d+))?', nfc(split_suffix(a.file)[0]), re.IGNORECASE) for a in anns]
+    return all(names) and len({m[1].lower() for m in names}) == 1 and len({m[2] and int(m[2]) for m in names}) == len(anns)
 
 def pair_files(
     files, # From `list_files`
@@ -206,7 +212,10 @@ def pair_files(
 )->tuple: # (pairs: dict of image → annotations; tables; left: rows of left_out)
     "Pair the images and annotations of a folder by one layout."
     images, annotations, tables, left = sort_files(files, layout, passed)
-    groups, pairs = defaultdict(lambda: ([], [])), {}
+    groups, pairs, whole = defaultdict(lambda: ([], [])), {}, {(i.label, i.place, i.stem) for i in images}
+    for k,a in enumerate(annotations):   # a picture that is itself called x_mask_1 has its annotation under just that name
+        name = nfc(split_suffix(a.file.rpartition('/')[2])[0])
+        if (a.label, a.place, name) in whole: annotations[k] = a._replace(stem=name)
     for k,fs in enumerate((images, annotations)):
         for f in fs: groups[f.label, f.stem, '' if layout.pool else f.place][k].append(f)
     for imgs,anns in groups.values():
@@ -438,9 +447,11 @@ def read_pair(
     path, data = Path(raw)/case['image'], read_bytes(Path(raw)/case['image'])
     img, mode, bits, spacing, exam = read_picture(path, data)
     ann, files, masks = _drawn_entries(raw, case, img.shape, region)
+    classes = []
     for p in (Path(raw)/a for a in masks):
         files.append(read_bytes(p))
-        a = read_annotation(p, files[-1], region)
+        a, said = read_classed(p, files[-1], region)
+        if a.any(): classes.append(said)
         if a.shape != img.shape:
             raise InputError(p, f'{_wxh(a)} pixels, but its image {path.name} has {_wxh(img)}', 'find the annotation that was drawn on this image, or take both out')
         ann |= a
@@ -448,7 +459,7 @@ def read_pair(
     return img, ann, dict(height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
         annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), look=look(to_uint8(img)), image_file_sha256=digest(data),
         annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)), spacing_row=spacing[0], spacing_col=spacing[1],
-        **(dict(header_exam=exam) if exam else {}))
+        **(dict(header_exam=exam) if exam else {}), **(dict(classes='|'.join(classes)) if any(classes) else {}))
 
 def _drawn_entries(raw, case, shape, region):
     "What documents say of a picture: (mask; bytes that identify it, a list; annotations that are files of pixels)."
@@ -667,6 +678,7 @@ def add_exams(
     exam, source = join_exams(exam, source, 'name', named_exams(cases), names)
     own = [f'pixels-{h[:12]}' if isinstance(h, str) else f'case-{n}' for n,h in zip(names, cases.image_sha256)]
     exam, source = join_exams(exam, source, 'copies', copied_exams(cases, exam, own), names)
+    _warn_exams(cases, exam, source)
     unknown, copied = [n for n,e in zip(names, exam) if e is None], sum(s == 'copies' for s in source)
     if unknown or copied:
         more = f' {copied} more are near duplicates of others, and stay with them.' if copied else ''
@@ -674,6 +686,33 @@ def add_exams(
                       f'cannot be ruled out: pictures of one patient may lie on both sides.{more} Name the exams in a CSV or by a regular expression.', stacklevel=2)
     return add_spacing(cases.assign(exam=[e or o for e,o in zip(exam, own)], exam_source=[s or 'none' for s in source]), m.spacing,
                        None if spacing is None else given_spacing(cases, spacing))
+
+def straddling(
+    cases, # With exam, exam_source and image_sha256
+)->list: # Lists of positions
+    "Groups of cases with the same pixels that the user's word or the files' headers put into several exams."
+    groups, exam, source = defaultdict(list), list(cases.exam), list(cases.exam_source)
+    for i,h in enumerate(cases.image_sha256):
+        if isinstance(h, str) and h: groups[h].append(i)
+    told = lambda i: str(source[i]).split(':')[0] in ('csv', 'regex', 'dicom')
+    return [g for g in groups.values() if len({exam[i] for i in g} - {None}) > 1 and any(map(told, g))]
+
+def by_study(
+    exam, # Exams, None where unknown
+)->int: # How many cases
+    "How many cases a file's header tells apart by the study only."
+    return sum(str(e).startswith(STUDY) for e in exam)
+
+def _warn_exams(cases, exam, source):
+    "Warn where what is said of exams does not keep one patient on one side."
+    names, torn = list(cases.case), straddling(cases.assign(exam=exam, exam_source=source))
+    if torn:
+        some = '; '.join(' = '.join(f'{names[i]} ({exam[i]})' for i in g[:3]) for g in torn[:3])
+        warnings.warn(f'{len(torn)} picture{"s are" if len(torn) > 1 else " is"} there with the same pixels under several exams, and may lie on both sides of a split: {some}{"; ..." if len(torn) > 3 else ""}. '
+                      'Correct the exams, or take all but one out.', stacklevel=3)
+    if n := by_study(exam):
+        warnings.warn(f'The exam of {n} of {len(cases)} cases is the study of the file\'s header, which names no patient: pictures of one patient from two studies '
+                      'may lie on both sides of a split. Name the patients in a CSV or by a regular expression: --exams.', stacklevel=3)
 
 def copied_exams(
     cases, # Perhaps with `look`

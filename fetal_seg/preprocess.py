@@ -25,7 +25,7 @@ from .core import (InputError, NotFoundError, atomic_path, check_exists, digest,
 from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams,
                             given_spacing, raise_all, read_pair, settle_region, split_cases)
 from .images import scale_intensity, to_uint8
-from .labels import BACKGROUND, read_labels, region_name
+from .labels import BACKGROUND, check_classes, read_labels, region_name
 
 # %% ../nbs/01_preprocess.ipynb #3b96b233
 def bounding_box(
@@ -169,9 +169,10 @@ def looks_like(
 
 # %% ../nbs/01_preprocess.ipynb #34d44103
 def _look(case, raw, region):
-    "What the annotation of a case looks like; '' where it cannot be read."
-    try: return looks_like(read_pair(raw, case, region)[1])
-    except InputError: return ''
+    "What the annotation of a case looks like: outline, filled, '' (no vote), empty, or unread."
+    try: ann = read_pair(raw, case, region)[1]
+    except InputError: return 'unread'
+    return looks_like(ann) if ann.any() else 'empty'
 
 def find_kind(
     raw, # The raw folder
@@ -180,10 +181,15 @@ def find_kind(
     workers:int=0, # Processes; 0: this one
     most:int=200, # Annotations that are looked at, evenly over the table
 )->tuple: # (outline or filled; the evidence, a sentence)
-    "Decide by majority what the annotations of a whole dataset are."
+    "Decide by majority what the annotations of a whole dataset are; where there is none, ask."
     some = cases.iloc[np.unique(np.linspace(0, len(cases)-1, min(most, len(cases))).astype(int))]
     votes = pmap(partial(_look, raw=str(raw), region=region), some.to_dict('records'), workers)
     n = {k: votes.count(k) for k in ('outline', 'filled')}
+    if set(votes) <= {'empty', 'unread'}:   # to an empty mask nothing is done, and one that cannot be read is told by its reader
+        return 'filled', f'none of {len(some)} annotations that were looked at has a region'
+    if n['outline'] == n['filled']:
+        raise InputError(raw, f'are the annotations outlines or filled masks? Of {len(some)} that were looked at {n["outline"]} enclose more than they draw (outlines), '
+                         f'{n["filled"]} are solid (filled)', 'say --annotation outline or --annotation filled')
     kind = 'outline' if n['outline'] > n['filled'] else 'filled'
     return kind, (f'{n["outline"]} of {len(some)} annotations enclose more than they draw, {n["filled"]} are solid: '
                   f'all are taken as {"outlines" if kind == "outline" else "filled masks"}')
@@ -221,8 +227,15 @@ def _near(ann, ellipse):
     if b > deep: ring &= ~in_ellipse((row, col, a-deep, b-deep, angle), ann.shape)
     return np.count_nonzero(ann & ring) >= 0.9*np.count_nonzero(ann)
 
-def _one_outline(ann):
-    "The region of an outline, and the method."
+def _reach(ann, ellipse):
+    "The share of an ellipse, by the angle at its centre, that an outline follows."
+    row, col, a, b, angle = ellipse
+    y, x = (np.argwhere(ann) - [row, col]).T
+    turn = np.arctan2((y*np.cos(angle) - x*np.sin(angle))/b, (x*np.cos(angle) + y*np.sin(angle))/a)
+    return len(np.unique((turn*18/np.pi).astype(int)))/36
+
+def _one_outline(ann, alone=True):
+    "The region of an outline, and the method. One of several must show half of its ellipse at least."
     n, filled = np.count_nonzero(ann), fill(ann)
     if n == 0: return ann, 'empty'
     if np.count_nonzero(filled) >= 1.5*n: return filled, 'holes'
@@ -231,31 +244,55 @@ def _one_outline(ann):
     closed = fill(close_border(ann, ellipse))
     if np.count_nonzero(closed) >= 1.5*n: return closed, 'closed'
     if not _near(ann, ellipse): raise InputError('points', 'an open outline', 'no ellipse goes through it')
+    if not alone and _reach(ann, ellipse) < 0.5: raise InputError('points', 'a short piece of an outline', 'too little for an ellipse')
     return in_ellipse(ellipse, ann.shape) | ann, 'ellipse'
 
 # %% ../nbs/01_preprocess.ipynb #8ea5342a
 SPECK = 0.05   # an open piece of an outline smaller than this share of the drawn pixels is left as it is
 
+def _is_one(ann):
+    "Are pieces parts of one open outline, with one ellipse through them all?"
+    try: return _near(ann, fit_ellipse(outer_edge(ann)))
+    except InputError: return False
+
+def _is_solid(piece):
+    "Is a piece a blob, and no stroke?"
+    n, deep = np.count_nonzero(piece), ndimage.distance_transform_edt(piece).max()
+    return deep > 4 and 0.3*piece[bounding_box(piece)].size < n < 16*deep**2
+
+def _joined(pieces):
+    "Open pieces, with those joined through which one ellipse goes; first the pair that follows most of its ellipse."
+    pieces = list(pieces)
+    while len(pieces) > 1:
+        pairs = [(_reach(both, fit_ellipse(outer_edge(both))), i, j) for j in range(len(pieces)) for i in range(j) if _is_one(both := pieces[i] | pieces[j])]
+        if not pairs: break
+        _, i, j = max(pairs)
+        pieces[i] = pieces[i] | pieces.pop(j)
+    return pieces
+
 def _open_pieces(ann):
-    "The pieces of an annotation that enclose nothing, outside all that is enclosed; None where there is one piece only."
+    "(The pieces of an annotation that enclose nothing, outside all that is enclosed; is there one that encloses?); no pieces where there is one only."
     labels, n = ndimage.label(ann, np.ones((3,3)))
-    if n < 2: return None
+    if n < 2: return [], False
     sizes = np.bincount(labels.ravel(), minlength=n+1)
-    around = fill(ann)
     pieces = [labels == k for k in range(1, n+1) if sizes[k] >= SPECK*sizes[1:].sum()]
     whole = [p for p in pieces if np.count_nonzero(fill(p)) >= 1.5*np.count_nonzero(p)]
-    if not whole: return None
+    if not whole: return ([] if len(pieces) < 2 or np.count_nonzero(fill(ann)) >= 1.5*np.count_nonzero(ann) else pieces), False
     inside = np.any([fill(p) for p in whole], 0)
-    return [p for p in pieces if not any(p is w for w in whole) and not (p & inside).any()]
+    return [p for p in pieces if not any(p is w for w in whole) and not (p & inside).any()], True
 
 def _outline_mask(ann):
     "The regions of one outline or several, and the method that changed most."
-    pieces = _open_pieces(ann)
-    if not pieces: return _one_outline(ann)
-    mask, methods = fill(ann), ['holes']
+    pieces, whole = _open_pieces(ann)
+    solid = [p for p in pieces if _is_solid(p)]
+    if not pieces or not whole and not solid and _is_one(ann): return _one_outline(ann)
+    pieces = _joined([p for p in pieces if not any(p is s for s in solid)])
+    mask, parts, methods = fill(ann), [], ['holes']*whole + ['filled']*bool(solid)
     for piece in pieces:
-        part, method = _one_outline(piece)
-        mask, methods = mask | part, [*methods, method]
+        part, method = _one_outline(piece, alone=whole and len(pieces) == 1)
+        if method != 'filled' and any(np.count_nonzero(part & o) > 0.1*min(np.count_nonzero(part), np.count_nonzero(o)) for o in parts):
+            raise InputError('points', 'pieces of open outlines', 'which of them belong together is not clear')
+        mask, methods, parts = mask | part, [*methods, method], [*parts, part]
     return mask, max(methods, key=('empty', 'filled', 'holes', 'closed', 'ellipse').index)
 
 # %% ../nbs/01_preprocess.ipynb #19b1eb92
@@ -407,6 +444,14 @@ def hull_change(
 )->float: # Share of the drawn area, above 0: the mask is larger; NaN where nothing was made up
     "How far a mask goes beyond what was drawn, where it was closed or fitted."
     if method not in ('closed', 'ellipse'): return math.nan
+    labels, n = ndimage.label(mask, np.ones((3,3)))
+    if n < 2: return _hull_change(ann, mask)
+    parts = [_hull_change(ann & (labels == k), labels == k) for k in range(1, n+1)]
+    return max((c for c in parts if c == c), key=abs, default=math.nan)
+
+def _hull_change(ann, mask):
+    "The same of one piece."
+    if not (mask & ~ann).any() and not (ann & ~mask).any(): return 0.
     filled = fill(ann)
     drawn = np.count_nonzero(filled)
     if drawn < 1.5*np.count_nonzero(ann) and looks_like(ann) != 'filled':   # open: its hull
@@ -628,7 +673,7 @@ def _known(out, recipe):
 # %% ../nbs/01_preprocess.ipynb #1804612c
 def _table(cases, records, exams, split, fractions, seed, spacing=None):
     "The table of the prepared folder."
-    facts = pd.DataFrame(records, index=cases.index).drop(columns=['case', 'key', 'recipe', 'at', *KINDS])
+    facts = pd.DataFrame(records, index=cases.index).drop(columns=['case', 'key', 'recipe', 'at', 'classes', *KINDS], errors='ignore')
     cases = cases.join(facts.astype({c: float for c in FLOATS}))
     cases = split_cases(add_exams(cases, exams=exams, spacing=spacing), fractions, seed, split)
     last = ['exam', 'exam_source', 'split', 'method', 'disagreement', 'enclosed', 'change', 'area', *AFFINE]
@@ -729,6 +774,8 @@ def prepare(
         records = pmap(do, [(c, known[c['case']]) for c in cases.to_dict('records')], workers, 'prepare', scheduler)
         raise_all(r['error'] for r in records if 'error' in r)
         check_kinds(records, kind, why, region_name(region))
+        mixed = check_classes([r.get('classes', '') for r in records if r['method'] != 'empty'], raw) if region is None else ''
+        if mixed: warnings.warn(mixed, stacklevel=2)
         cases = _table(cases, records, exams, split, fractions, seed, spacing)
         about = dict(recipe, seed=seed, fractions=list(fractions), split=str(split), exams=None if exams is None else str(exams),
                      layout=str(cases.layout.iloc[0]), annotation_by=why, raw=str(raw), cases=len(cases), left_out=left_out.to_dict('records'),

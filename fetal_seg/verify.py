@@ -8,24 +8,24 @@ __all__ = ['SEVERITIES', 'AGAIN', 'CHECKS', 'COLOURED', 'MEASURES', 'NEEDED', 'K
            'colour_share', 'raw_parts', 'read_part', 'dice', 'prepared_parts', 'add_measure', 'thumbnail',
            'measure_case', 'measure_rows', 'measure', 'read_table', 'split_of', 'look_at', 'see_raw', 'is_prepared',
            'see', 'problems_of', 'left_out', 'unannotated', 'check_missing_file', 'check_unreadable',
-           'check_mask_values', 'check_shape_mismatch', 'check_masks_differ', 'check_missing_pair',
-           'check_ambiguous_pair', 'check_unreadable_unannotated', 'check_unannotated_class', 'check_overlay',
-           'check_foreign_file', 'thinness', 'bounding_box', 'filled_share', 'pieces', 'border_share', 'centroid',
-           'count_specks', 'measure_mask', 'measure_canvas_mask', 'are_outlines', 'check_no_region', 'check_empty_mask',
-           'check_hollow_mask', 'check_hollow_closed', 'check_changed_area', 'check_filled_or_outline',
-           'check_mixed_annotations', 'check_several_pieces', 'check_inverted_mask', 'robust_z', 'check_touches_border',
-           'check_near_border', 'check_area_outlier', 'measure_levels', 'check_constant', 'check_nearly_black',
-           'check_saturated', 'check_other_mode', 'check_colour', 'strokes', 'measure_strokes', 'check_burned_in',
-           'contrast', 'boundary', 'measure_contrast', 'check_low_contrast', 'check_faint_edge', 'pictures_of',
-           'duplicates', 'n_splits', 'n_classes', 'check_exam_in_two_splits', 'check_exam_unknown',
-           'check_duplicate_in_two_splits', 'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits',
-           'near_pairs', 'correlation', 'alike', 'check_near_duplicate_in_two_splits',
-           'check_near_duplicate_in_two_classes', 'check_near_duplicate', 'check_same_annotation', 'regions_differ',
-           'check_exams_of_copies', 'check_copies_in_two_splits', 'check_copies_in_two_classes', 'check_copies_differ',
-           'usual_size', 'is_hc18', 'check_odd_size', 'check_across_folders', 'check_label_provenance',
-           'measure_ellipse', 'check_size_against_circumference', 'pairs_of', 'name_rule', 'near_border', 'summarise',
-           'get_facts', 'files_of', 'show_case', 'html_findings', 'plot_shares', 'plot_distributions', 'Verification',
-           'format_report', 'verify']
+           'check_mask_values', 'check_mixed_classes', 'check_shape_mismatch', 'check_masks_differ',
+           'check_missing_pair', 'check_ambiguous_pair', 'check_unreadable_unannotated', 'check_unannotated_class',
+           'check_overlay', 'check_foreign_file', 'thinness', 'bounding_box', 'filled_share', 'pieces', 'border_share',
+           'centroid', 'count_specks', 'measure_mask', 'measure_canvas_mask', 'are_outlines', 'check_no_region',
+           'check_empty_mask', 'check_hollow_mask', 'check_hollow_closed', 'check_changed_area',
+           'check_filled_or_outline', 'check_mixed_annotations', 'check_several_pieces', 'check_inverted_mask',
+           'robust_z', 'check_touches_border', 'check_near_border', 'check_area_outlier', 'measure_levels',
+           'check_constant', 'check_nearly_black', 'check_saturated', 'check_other_mode', 'check_colour', 'strokes',
+           'measure_strokes', 'check_burned_in', 'contrast', 'boundary', 'measure_contrast', 'check_low_contrast',
+           'check_faint_edge', 'pictures_of', 'duplicates', 'n_splits', 'n_classes', 'check_exam_in_two_splits',
+           'check_exam_unknown', 'check_exam_by_study', 'check_too_few_exams', 'check_duplicate_in_two_splits',
+           'check_duplicate_in_two_classes', 'check_duplicate', 'count_bits', 'near_pairs', 'correlation', 'alike',
+           'check_near_duplicate_in_two_splits', 'check_near_duplicate_in_two_classes', 'check_near_duplicate',
+           'check_same_annotation', 'regions_differ', 'check_exams_of_copies', 'check_copies_in_two_splits',
+           'check_copies_in_two_classes', 'check_copies_differ', 'usual_size', 'is_hc18', 'check_odd_size',
+           'check_across_folders', 'check_label_provenance', 'measure_ellipse', 'check_size_against_circumference',
+           'pairs_of', 'name_rule', 'near_border', 'summarise', 'get_facts', 'files_of', 'show_case', 'html_findings',
+           'plot_shares', 'plot_distributions', 'Verification', 'format_report', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
 import math, warnings
@@ -42,10 +42,10 @@ from PIL import Image
 from scipy import ndimage, sparse
 from .core import InputError, NotFoundError, digest, pmap, read_json, write_json, write_text
 from .copies import copy_groups, look
-from .data import SPLITS, add_exams, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
+from .data import SPLITS, add_exams, by_study, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
-from .labels import read_annotation, region_name
+from .labels import check_classes, read_annotation, read_classed, region_name
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_kinds, circumference, edge_points,
                                   enclosed_share, fill, fit_ellipse, get_kind, hull_change, picture_part, read_cases, to_mask, warp_mask)
 
@@ -162,7 +162,10 @@ def diagnose(
         if (a := read(file)) is None: continue
         want = a.pixels.shape if img is None else img.shape
         if a.pixels.shape != want: problems.append(('shape_mismatch', f'{file}: {wxh(a.pixels.shape)}, its picture {wxh(want)}'))
-        try: anns.append(read_annotation(Path(raw)/file, region=region))
+        try:
+            a, said = read_classed(Path(raw)/file, region=region)
+            anns.append(a)
+            if said and a.any(): facts['classes'] = f'{facts["classes"]}|{said}' if 'classes' in facts else said
         except InputError as e: problems.append(('mask_values', f'{file}: {e.found}; {e.remedy}'))
     shapes = {a.shape for a in anns} | ({img.shape} if img is not None else set())
     ann = np.any(anns, 0) if len(anns) == len(files) and len(shapes) == 1 else None
@@ -363,14 +366,15 @@ def see_raw(
     region = settle_region(raw, cases, region)
     kind, why = get_kind(annotation, raw, cases, layout, region, workers)
     cases = measure(cases, partial(raw_parts, raw=str(raw), kind=kind, region=region), workers)
-    for c in ('enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'look', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
+    for c in ('classes', 'enclosed', 'change', 'image_sha256', 'annotation_sha256', 'dhash', 'look', 'height', 'width', 'mode', 'bits', 'method', 'colour'):
         if c not in cases: cases[c] = None   # no case could be read
     cases = split_of(cases, exams, split, seed, fractions)
     alone = left[left.kind == 'unannotated']
     found = pmap(partial(look_at, raw=str(raw)), alone.file, workers, desc='unannotated')
     names = ['image_sha256', 'dhash', 'look', 'thumb', 'height', 'width', 'problem']
     others = alone[['file', 'label']].join(pd.DataFrame(found, index=alone.index, columns=names))
-    info = dict(left_out=left.to_dict('records'), annotation=kind, annotation_by=why, region=region_name(region))
+    info = dict(left_out=left.to_dict('records'), annotation=kind, annotation_by=why, region=region_name(region),
+                splits_wanted=0 if split not in (None, 'hash', 'area') else sum(f > 0 for f in fractions))
     return Seen(cases, info, 'raw', others, **limits)
 
 OPTIONS = ('layout', 'exams', 'split', 'seed', 'fractions', 'annotation', 'region')   # of a raw folder; a prepared one has them in its table
@@ -434,12 +438,23 @@ def check_unreadable(
     return problems_of(s, 'unreadable')
 
 @add_check('error', 'a mask has 0 for background and 1 or 255 for the region, and is no JPEG; ' + AGAIN,
-           raw='write it with 0 for background and 1 or 255 for the region, several classes into one file each, and none as JPEG')
+           raw='write it with 0 for background and 1 or 255 for the region; of several classes say which is meant: --region VALUE of fetal_seg_prepare; no classes as JPEG')
 def check_mask_values(
     s:Seen,
 )->list: # (case, value)
     "A mask says yes or no for each pixel: it has two values."
     return problems_of(s, 'mask_values')
+
+@add_check('error', 'say which is the region: --region VALUE of fetal_seg_prepare, or --region any for all')
+def check_mixed_classes(
+    s:Seen,
+)->list: # One ('', value, remedy)
+    "One class in each mask, but not the same in all: which one is meant?"
+    if s.kind != 'raw' or s.info.get('region') or not {'classes', 'full_area'} <= set(s.cases): return []
+    c = s.cases.classes[s.cases.full_area > 0]
+    try: said = check_classes([o if isinstance(o, str) else '' for o in c])
+    except InputError as e: return [('', e.found, e.remedy)]
+    return [('', said)] if said else []
 
 @add_check('error', 'find the mask that was drawn on this picture; then ' + AGAIN, raw='find the annotation that was drawn on this picture, or take both out')
 def check_shape_mismatch(
@@ -862,6 +877,22 @@ def check_exam_unknown(
     "Where the exams are not known, leakage between the splits cannot be ruled out."
     c = s.cases.case[s.cases.exam_source == 'none']
     return [('', f'{len(c)} of {len(s.cases)} cases: {", ".join(c[:3])}{" ..." if len(c) > 3 else ""}')] if len(c) else []
+
+@add_check('warning', 'name the patients: --exams CSV or --exams REGEX of fetal_seg_prepare')
+def check_exam_by_study(
+    s:Seen,
+)->list: # One ('', value)
+    "A header that names the study and no patient: two visits of one patient count as two exams, and may lie on both sides."
+    n = by_study(s.cases.exam)
+    return [('', f'{n} of {len(s.cases)} cases')] if n else []
+
+@add_check('warning', 'add cases of other exams, or give a share of 0 to a split that is not wanted: --fractions of fetal_seg_prepare')
+def check_too_few_exams(
+    s:Seen,
+)->list: # One ('', value)
+    "Every split that is wanted needs an exam of its own; with fewer prepare refuses."
+    n, wanted = s.cases.exam.nunique(), s.info.get('splits_wanted', 0)
+    return [('', f'{n} exam{"s" if n != 1 else ""} for {wanted} splits: prepare will refuse; at least {wanted} exams are needed')] if s.kind == 'raw' and n < wanted else []
 
 @add_check('error', 'take all but one out of the raw folder, and run fetal_seg_prepare again', raw='take all but one out')
 def check_duplicate_in_two_splits(

@@ -1,5 +1,5 @@
 "Near duplicates: found again after what happens to pictures, kept on one side of a split, told by verify; and the real ones (FETAL_SEG_BUSI)."
-import io, os, time, tracemalloc
+import io, os, time, tracemalloc, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image, ImageDraw
@@ -132,3 +132,21 @@ def test_the_real_heads_are_not_merged(raw):
     group = copy_groups(list(cases['look']))
     assert set(s.split(':')[0] for s in cases.exam_source) == {'table'}
     assert (cases.groupby(group).exam.nunique() == 1).all() and 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
+
+def test_names_of_groups_stay_when_pictures_are_added(sims):
+    "Pictures of no group never rename one; a further copy does only where its digest is the smallest of the group."
+    rng = np.random.default_rng(0)
+    pictures = [*sims[:20], *(jpeg(s, rng) for s in sims[:6])]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        before = add_exams(table(pictures))
+        strangers = add_exams(table([*pictures, *sims[20:50]]))
+        more = add_exams(table([*pictures, *(gain(s, rng) for s in sims[:6])]))
+    assert (before.exam_source == 'copies').sum() == 12
+    assert strangers.exam.tolist()[:26] == before.exam.tolist()
+    for old,new in zip(before.exam, more.exam[:26]): assert new == old or new < old
+    assert (more.exam[:6].to_numpy() == more.exam[26:].to_numpy()).all()
+    shuffled = table(pictures).sample(frac=1, random_state=1).reset_index(drop=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert add_exams(shuffled).set_index('case').exam.to_dict() == before.set_index('case').exam.to_dict()

@@ -168,9 +168,9 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
     reads, decodes = [], []
     read_bytes, read_picture = Path.read_bytes, data.read_picture
     monkeypatch.setattr(Path, 'read_bytes', lambda p: (reads.append(p.name), read_bytes(p))[1])
-    read_annotation = data.read_annotation
+    read_classed = data.read_classed
     monkeypatch.setattr(data, 'read_picture', lambda p, d=None: (decodes.append(p.name), read_picture(p, d))[1])
-    monkeypatch.setattr(data, 'read_annotation', lambda p, d=None, r=None: (decodes.append(p.name), read_annotation(p, d, r))[1])
+    monkeypatch.setattr(data, 'read_classed', lambda p, d=None, r=None: (decodes.append(p.name), read_classed(p, d, r))[1])
     got, ann, facts = read_pair(tmp_path, case)
     assert sorted(reads) == sorted(decodes) == ['x.png', 'x_mask.png', 'x_mask_1.png', 'x_mask_2.png']
     assert (got == img).all() and (ann == (a | b > 0)).all()

@@ -334,3 +334,54 @@ def test_numbers_as_people_write_them():
         if 0.01 <= mm <= 1: assert check_spacing('t', mm) == mm
         else:
             with pytest.raises(InputError, match='must be from 0.01 to 1'): check_spacing('t', mm)
+
+# Several masks of one picture, and what lies beside them
+
+def test_numbered_masks_in_two_folders_are_united(tmp_path):
+    left, right = region & (np.arange(W) < W//2), region & (np.arange(W) >= W//2)
+    parts = [encoded(m*np.uint8(255), 'PNG') for m in (left, right, right & False)]
+    put(tmp_path/'raw', {'pictures/a.png': PNG, **{f'masks/a_mask{e}.png': p for e,p in zip(('', '_1', '_2'), parts)},
+                         'pictures/b.png': PNG, 'masks/b_mask_1.png': parts[0], 'masks/b_mask_2.png': parts[1],
+                         'pictures/c.png': PNG, 'masks/c.png': MASK, 'pictures/d_mask_1.png': PNG, 'masks/d_mask_1.png': MASK})
+    cases, left_out = find_cases(tmp_path/'raw')
+    assert dict(zip(cases.case, cases.annotation.str.count(r'\|'))) == dict(a=2, b=1, c=0, d_mask_1=0) and left_out.empty
+    for case in cases.to_dict('records'): assert (read_pair(tmp_path/'raw', case)[1] == region).all()
+    assert find_pictures(tmp_path/'raw')[0] == ['pictures/a.png', 'pictures/b.png', 'pictures/c.png']   # the list takes a name in _mask_1 for a mask
+
+@pytest.mark.parametrize('names', [('a.png', 'a_mask.png'), ('a_mask.png', 'a_label.png'), ('a_mask.png', 'a_mask.tif'), ('a_mask_1.png', 'a_mask_01.png'), ('a.png', 'a_mask_1.png')])
+def test_two_masks_that_differ_in_more_than_a_number_stay_ambiguous(names, tmp_path):
+    put(tmp_path, {'images/a.png': PNG, 'images/b.png': PNG, 'masks/b.png': MASK, **{f'masks/{n}': MASK for n in names}})
+    cases, left = find_cases(tmp_path)
+    assert cases.case.tolist() == ['b'] and set(left.kind) == {'ambiguous'} and len(left) == 3
+
+DOCUMENTS = {'Thumbs.db': b'\xd0\xcf\x11\xe0', 'notes.txt': b'hello', '0.txt': b'0', 'list.csv': b'a,b\n1,2\n', 'README': b'# About', 'README.md': b'#', '.DS_Store': b'x',
+             'broken.json': b'{bad', 'x.xml': b'<a>', 'z.pdf': b'%PDF', 'desktop.ini': b'[a]', 'hc.xlsx': b'PK'}
+
+@pytest.mark.parametrize('layout', ['images/{}.png masks/{}.png', '{}.png {}_mask.png', '{}.png {}_Annotation.png'])
+def test_documents_beside_masks_are_counted_and_named_once(layout, tmp_path):
+    image, mask = layout.split()
+    files = {mask.format('n').rpartition('n')[0] + n: d for n,d in DOCUMENTS.items()}
+    put(tmp_path/'raw', {**{image.format(i): encoded(picture(i), 'PNG') for i in range(6)}, **{mask.format(i): MASK for i in range(6)}, **files})
+    cases, left = find_cases(tmp_path/'raw')
+    assert len(cases) == 6 and sorted(left.file) == sorted(files) and set(left.kind) == {'foreign'}
+    said = run('fetal_seg_prepare', tmp_path/'raw', tmp_path/'p', '--size', H, W)
+    lines = [l for l in said.stdout.splitlines() if l.startswith('left out')]
+    assert said.returncode == 0 and len(lines) == 1 and f'and {len(files)-3} more: this is no picture' in lines[0]
+    found = verify(tmp_path/'raw').findings
+    assert sorted(found.case[found.check == 'foreign_file']) == sorted(files)
+
+def test_a_study_without_a_patient_is_an_exam_and_told(tmp_path):
+    files = {}
+    for i in range(8):
+        files |= {f'images/{i}.dcm': dicom(picture(i), StudyInstanceUID=f'1.2.276.{i//2}'), f'masks/{i}.png': MASK}
+    put(tmp_path/'raw', files)
+    with pytest.warns(UserWarning, match='The exam of 8 of 8 cases is the study .* names no patient: .* --exams'):
+        cases = prepare(tmp_path/'raw', tmp_path/'p', size=(H, W))
+    assert cases.exam.nunique() == 4 and set(cases.exam_source) == {'dicom'} and cases.exam.str.fullmatch('dicom-study-[0-9a-f]{16}').all()
+    assert cases.groupby('exam').split.nunique().max() == 1
+    assert 'exam_by_study' in set(verify(tmp_path/'raw').findings.check) & set(verify(tmp_path/'p').findings.check)
+    put(tmp_path/'raw', {f'images/{i}.dcm': dicom(picture(i), PatientID=f'P{i//2}', StudyInstanceUID=f'1.2.276.{i}') for i in range(8)})
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='The exam of')
+        again = prepare(tmp_path/'raw', tmp_path/'q', size=(H, W))
+    assert again.exam.nunique() == 4 and 'exam_by_study' not in set(verify(tmp_path/'raw').findings.check)

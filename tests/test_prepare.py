@@ -8,7 +8,9 @@ from scipy import ndimage
 from fetal_seg.core import InputError, digest_file, folder_lock, pmap, pstream
 from fetal_seg.data import find_cases, read_pair
 from fetal_seg.phantom import write_phantoms
+from fetal_seg.verify import verify
 from fetal_seg.preprocess import (KINDS, MODES, WORK, _cover, _file_key, case_key, case_path, choose_mask, commit, compose, fill, fit_affine, fit_ellipse,
+                                  hull_change,
                                   in_ellipse, invert, picture_part, prepare, read_cases, replay, to_input, to_mask, warp, warp_mask)
 
 def dice(a, b): return 2*(a & b).sum()/(a.sum() + b.sum())
@@ -532,3 +534,71 @@ def test_round_trip_of_every_real_mask(raw):
         a = fit_affine(mask.shape, (176,256))
         trips.append(dice(mask, warp_mask(warp_mask(mask, a, (176,256)), invert(a), mask.shape) > 0)); gaps.append(gap)
     assert min(trips) >= 0.99 and max(gaps) < 0.0015
+
+# What an annotation is, where nobody says so
+
+def unsaid(raw, *masks):
+    "Pictures and annotations in a layout that does not say what they are."
+    for f in ('images', 'annotations'): (raw/f).mkdir(parents=True, exist_ok=True)
+    for k,m in enumerate(masks):
+        Image.fromarray(np.random.default_rng(k).integers(0, 200, m.shape).astype(np.uint8)).save(raw/'images'/f'{k}.png')
+        Image.fromarray(m*np.uint8(255)).save(raw/'annotations'/f'{k}.png')
+    return raw
+
+DISC = np.hypot(*(np.mgrid[:96,:128] - np.array([48, 64])[:,None,None])) < 25
+RING, NONE = stroke(DISC, 2), DISC & False
+ARC = RING & (np.arange(128) < 60)
+
+@pytest.mark.parametrize('masks,said', [([DISC, RING]*3, '3 enclose more than they draw .outlines., 3 are solid'), ([ARC]*5, '0 enclose .* 0 are solid'), ([ARC, NONE, NONE], 'Of 3 that were')])
+def test_a_tie_is_asked_for(masks, said, tmp_path):
+    raw = unsaid(tmp_path/'raw', *masks)
+    for job in (lambda **kw: prepare(raw, tmp_path/'p', size=(96,128), **kw), lambda **kw: verify(raw, **kw)):
+        with pytest.raises(InputError, match=f'raw: are the annotations outlines or filled masks. .*{said}.*--annotation outline or --annotation filled'): job()
+        job(annotation='filled'); job(annotation='outline')
+
+def test_a_majority_or_nothing_drawn_decides(tmp_path):
+    for k,(masks,kind) in enumerate((([DISC, DISC, RING], 'filled'), ([RING, RING, DISC], 'outline'), ([NONE]*4, 'filled'), ([RING, NONE, NONE, NONE], 'outline'))):
+        prepare(unsaid(tmp_path/f'r{k}', *masks), tmp_path/f'p{k}', size=(96,128))
+        assert json.loads((tmp_path/f'p{k}'/'prepare.json').read_text())['annotation'] == kind
+
+# Several outlines in one picture
+
+def open_outline(row, col, a, b, lost=0.15):
+    "An outline with a gap, and its region."
+    y, x = np.mgrid[:136,:200]
+    m = ((y-row)/b)**2 + ((x-col)/a)**2 < 1
+    return stroke(m, 2) & ~((abs(np.arctan2((y-row)/b, (x-col)/a)) < lost*np.pi)), m
+
+def test_open_outlines_are_closed_each_by_itself():
+    (a, one), (b, two), (c, three) = open_outline(68, 50, 30, 22), open_outline(60, 150, 25, 30), open_outline(110, 100, 16, 14)
+    for anns,truth in (((a, b), one | two), ((a, b, c), one | two | three), ((a, stroke(two, 2), c), one | two | three), ((a, two), one | two)):
+        mask, method, _ = choose_mask(np.any(anns, 0))
+        assert method == 'ellipse' and dice(mask, truth) > 0.97
+    for cut in (0, 30):                                            # both cut by the border: each is closed along it
+        y, x = np.mgrid[:136,:200]
+        discs = [np.hypot(y - 8, x - col) < 30 for col in (50, 150)]
+        mask, method, _ = choose_mask(stroke(discs[0] | discs[1], 2))
+        assert method == 'closed' and dice(mask, discs[0] | discs[1]) > 0.99
+    whole, gaps = open_outline(68, 100, 60, 40, lost=0)[1], np.zeros((136,200), bool)
+    gaps[:, 95:105] = gaps[60:70] = True
+    pieces = stroke(whole, 3) & ~gaps                              # four pieces of one outline
+    assert ndimage.label(pieces, np.ones((3,3)))[1] == 4 and dice(choose_mask(pieces)[0], whole) > 0.97
+
+def test_pieces_that_nobody_can_put_together_are_refused(tmp_path):
+    (a, _), (b, _) = open_outline(68, 50, 30, 22, lost=0.7), open_outline(60, 150, 25, 30)
+    inner, outer = open_outline(68, 100, 60, 50), open_outline(68, 100, 30, 25)
+    for ann in (a | b, inner[0] | outer[0]):
+        with pytest.raises(InputError): choose_mask(ann)
+    raw = unsaid(tmp_path/'raw', *[a | b]*3)
+    with pytest.raises(InputError, match='annotations/0.png: this is no region'): prepare(raw, tmp_path/'p', size=(136,200), annotation='outline')
+
+def test_two_regions_far_apart_are_not_changed():
+    y, x = np.mgrid[:136,:200]
+    discs = [np.hypot(y - 68, x - col) < 25 for col in (35, 165)]
+    ann = stroke(discs[0], 2) & (abs(y - 68) > 2) | stroke(discs[1], 2) & ~((abs(y - 68) < 3) & (x > 165))
+    mask, method, _ = choose_mask(ann)
+    assert method == 'ellipse' and dice(mask, discs[0] | discs[1]) > 0.97 and abs(hull_change(ann, mask, method)) < 0.1
+    half = stroke(discs[0], 2) & (x < 36) | stroke(discs[1], 2) & (abs(x - 165) > 2)                  # the one that changed counts
+    mask, method, _ = choose_mask(half)
+    assert hull_change(half, mask, method) > 0.5
+    assert hull_change(discs[0] | discs[1], *choose_mask(discs[0] | discs[1], 'ellipse')[:2]) > 0.5   # one ellipse through two blobs is a change

@@ -1,5 +1,5 @@
 "Splits and folds over many seeds and numbers of exams: none is empty, none torn, and no exam moves that need not."
-import itertools
+import itertools, warnings
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, unit_hash
 from fetal_seg.data import SPLITS, assign_parts, fold_cases, few_exams, share_folds, split_cases, stratified_folds, torn_exams
@@ -126,3 +126,35 @@ def test_real_splits_are_those_of_the_hash(raw):
     from fetal_seg.data import read_raw
     cases, _ = read_raw(raw)
     assert list(cases.split) == [by_hash(e, (0.8, 0.1, 0.1), 0) for e in cases.exam]
+
+def stored(folder, n, same=()):
+    "Pictures of grain and their masks; those of `same` have equal pixels."
+    from PIL import Image
+    for f in ('images', 'masks'): (folder/f).mkdir(parents=True)
+    for i in range(n):
+        a = np.random.default_rng(0 if i in same else i+1).integers(0, 200, (48,64)).astype(np.uint8)
+        Image.fromarray(a).save(folder/'images'/f'p{i}_x.png')
+        Image.fromarray(np.pad(np.full((20,20), 255, np.uint8), ((10,18), (10,34)))).save(folder/'masks'/f'p{i}_x.png')
+    return folder
+
+def test_equal_pixels_in_two_exams_of_the_user_are_told(tmp_path):
+    from fetal_seg.preprocess import prepare
+    raw = stored(tmp_path/'raw', 9, same=(2, 5))
+    with pytest.warns(UserWarning, match=r'1 picture is there with the same pixels under several exams.*p2_x .regex-p2. = p5_x .regex-p5.'):
+        prepare(raw, tmp_path/'p', size=(48,64), exams=r'(p\d+)_')
+    pd.DataFrame(dict(case=[f'p{i}_x' for i in range(9)], exam=[min(i, 2) for i in range(9)])).to_csv(tmp_path/'e.csv', index=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*same pixels')
+        prepare(raw, tmp_path/'q', size=(48,64), exams=tmp_path/'e.csv')    # both of exam 2
+        prepare(raw, tmp_path/'r', size=(48,64))                          # nobody says so: the copies are one exam
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_verify_says_that_prepare_will_refuse(n, tmp_path):
+    from fetal_seg.preprocess import prepare
+    from fetal_seg.verify import verify
+    raw = stored(tmp_path/'raw', n)
+    said = [f.value for f in verify(raw).findings.itertuples() if f.check == 'too_few_exams']
+    if n == 3: assert not said; prepare(raw, tmp_path/'p', size=(48,64)); return
+    assert len(said) == 1 and f'{n} exam' in said[0] and 'prepare will refuse; at least 3 exams are needed' in said[0]
+    with pytest.raises(InputError, match='at least 3 exams are needed'): prepare(raw, tmp_path/'p', size=(48,64))
+    if n == 2: assert 'too_few_exams' not in set(verify(raw, fractions=(0.5, 0, 0.5)).findings.check); prepare(raw, tmp_path/'p', size=(48,64), fractions=(0.5, 0, 0.5))
