@@ -9,7 +9,7 @@ __all__ = ['LABELS', 'OTHER_LABELS', 'USE', 'LIMITS', 'HC18_LIMITS', 'training_f
 # %% ../nbs/06a_card.ipynb #3c2a9f82
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import InputError, atomic_path, read_json, write_json, write_text
+from .core import InputError, atomic_path, counted, read_json, write_json, write_text
 from .eval import summarise
 from .metrics import interval_text
 from .images import read_img
@@ -61,7 +61,7 @@ def figures_table(
         d = 3 if k in ('dice', 'dice_with_region', 'iou', 'nsd', 'nsd_mm') else 2
         rows.append(f'| {name} | {v["mean"]:.{d}f} | {interval_text(v["low"], v["high"], f".{d}f")} | {v["median"]:.{d}f} | {v["min"]:.{d}f} | {v["max"]:.{d}f} | {v["cases"]} |')
     few = ' With fewer than ten exams the interval is no more than a hint.' if s['exams'] < 10 else ''
-    return '\n'.join([*rows, '', f'{s["cases"]} cases of {s["exams"]} exams, at their original size; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}.{few}'])
+    return '\n'.join([*rows, '', f'{counted(s["cases"], "case")} of {counted(s["exams"], "exam")}, at their original size; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}.{few}'])
 
 def _figures(scores, how):
     "Figures of unseen cases only; where there are none, the reason."
@@ -84,16 +84,16 @@ def model_card(
              ('input', f'grey picture of any size, brought to {canvas}, seen by the network at {size}'), ('output', 'heatmap in [0, 1] at the picture\'s own size; mask at threshold '
               f'{c["threshold"]}' + (f', then {", ".join(c["post"])}' if c.get('post') else '')), ('licence', 'code Apache-2.0' + '; the data CC BY 4.0'*bool(f['hc18']))]
     data = [('layout', f'{f["layout"]}; {f["hc18"]} of {sum(f["cases"].values())} cases are HC18\'s, by its provenance table')]
-    data += [(s, f'{n} cases of {f["exams"][s]} exams') for s in ('train', 'valid', 'test') if (n := f['cases'].get(s))] + [('digest of the prepared data', f['digest']), ('digest of the split', f['split_digest'])]
+    data += [(s, f'{counted(n, "case")} of {counted(f["exams"][s], "exam")}') for s in ('train', 'valid', 'test') if (n := f['cases'].get(s))] + [('digest of the prepared data', f['digest']), ('digest of the split', f['split_digest'])]
     recipe = [(k, ', '.join(map(str, v)) if isinstance(v, list) else v) for k,v in r.items() if v is not None]
     env = [(k, v) for k,v in f['environment'].items()]
     table = lambda rows: '\n'.join(['| | |', '| --- | --- |', *(f'| {a} | {b} |' for a,b in rows)])
     parts = [('', table(about)), ('What it is for', '\n'.join(f'- {u}' for u in USE)), ('What the labels are', LABELS if f['hc18'] else OTHER_LABELS), ('Data', table(data)),
              ('Figures', _figures(scores, how))]
-    if cal: parts.append(('Calibration', f'Temperature {c["temperature"]:.3f} and threshold {c["threshold"]}, fitted on {cal["cases"]} cases ({cal["split"]}): the negative log-likelihood of a pixel went from {cal["nll"]:.4f} to {cal["nll_fitted"]:.4f}.'))
+    if cal: parts.append(('Calibration', f'Temperature {c["temperature"]:.3f} and threshold {c["threshold"]}, fitted on {counted(cal["cases"], "case")} ({cal["split"]}): the negative log-likelihood of a pixel went from {cal["nll"]:.4f} to {cal["nll_fitted"]:.4f}.'))
     if 'unlike' in c: parts.append(('Pictures unlike the training pictures', 'The distance of a picture\'s facts from those of the training pictures, in units of the limit, '
                                     f'for {c["unlike"]["n"]} unseen pictures and the same ones disturbed. Above 1 the prediction carries a warning.\n\n' + unlike_markdown(c['unlike']['rates'])))
-    parts += list(notes) + [('Limits', '\n'.join(f'- {l}' for l in LIMITS + HC18_LIMITS*bool(f['hc18']))), ('Recipe', table(recipe) + f'\n\n{f["epochs"]} epochs; the weights are those of epoch {f["best_epoch"]}, with a mean validation Dice of {f["valid_dice"]:.4f} at the network\'s size.'),
+    parts += list(notes) + [('Limits', '\n'.join(f'- {l}' for l in LIMITS + HC18_LIMITS*bool(f['hc18']))), ('Recipe', table(recipe) + f'\n\n{counted(f["epochs"], "epoch")}; the weights are those of epoch {f["best_epoch"]}, with a mean validation Dice of {f["valid_dice"]:.4f} at the network\'s size.'),
               ('Environment', table(env))]
     return '\n\n'.join(['# Model card', 'For academic use; not for clinical use.', *(f'## {h}\n\n{t}' if h else t for h,t in parts)]) + '\n'
 

@@ -14,8 +14,10 @@ from pathlib import Path
 # %% ../nbs/09_cli.ipynb #40e49d83
 ANNOTATION_HELP = ('what annotations are: outline (filled, or closed along the border), filled (masks: never changed), '
                    'ellipse (the fitted one is wanted); auto: as file names and layout say, else by majority of the whole dataset')
-REGION_HELP = ('the class that is meant, where masks hold several: a label such as 2, a colour such as 128,0,0 or #800000, '
-               'or any for all that is not background')
+REGION_HELP = ('the class that is meant, where masks hold several: a value such as 2, a colour such as 128,0,0 or #800000, '
+               "a label's name (of polygons and of nnU-Net's dataset.json), or any for all that is not background")
+LAYOUT_HELP = 'how the raw folder is laid out: kaggle, hc18, folders, busi, nnunet, labelme, coco, via or cvat; recognised where not given'
+PRESET_HELP = 'the recipe: quick (simulated pictures, minutes), laptop (two CPU cores, under an hour), full (one GPU) or lesions (none, one or several regions a picture)'
 
 # %% ../nbs/09_cli.ipynb #3b668a27
 def get_parser(
@@ -75,7 +77,7 @@ def demo(argv=None)->int:
     p.add_argument('--scene', default='heads', choices=('heads', 'lesions'), help='what the pictures show: fetal heads, or lesions (none, one or several a picture; breasts where they are simulated)')
     p.add_argument('--epochs', type=int, metavar='N', help='times through the training cases; 30 where not given, 36 for simulated lesions, 120 for lesions of --raw')
     p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels; 96 144 for simulated heads, 128 160 for simulated lesions, 176 256 for real heads and 192 192 for real lesions where not given")
-    p.add_argument('--layout', help='with --raw: how the folder is laid out, as for fetal_seg_prepare; recognised where not given')
+    p.add_argument('--layout', help='with --raw: ' + LAYOUT_HELP)
     p.add_argument('--exams', metavar='CSV|REGEX', help='with --raw: which exam a case is of, as for fetal_seg_prepare')
     p.add_argument('--annotation', metavar='KIND', help='with --raw: ' + ANNOTATION_HELP)
     p.add_argument('--region', metavar='CLASS', help='with --raw: ' + REGION_HELP)
@@ -117,7 +119,7 @@ def prepare(argv=None)->int:
     p.add_argument('--mode', default='auto', help='how pictures get that shape: auto, crop, letterbox or stretch')
     p.add_argument('--annotation', default='auto', metavar='KIND', help=ANNOTATION_HELP)
     p.add_argument('--region', metavar='CLASS', help=REGION_HELP)
-    p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--layout', help=LAYOUT_HELP)
     p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, where the provenance table does not know it: a CSV with the columns case and exam, or a regular expression with one group, searched in the path of the picture')
     p.add_argument('--spacing', metavar='MM|CSV', help='side of a pixel in mm: a number for all pictures, or a CSV with the columns case (or image) and spacing, or spacing_row and spacing_col; where not given, that of the provenance table, of a table in the raw folder, or of the file')
     p.add_argument('--split', default='hash', metavar='HOW', help='hash (a seeded hash of the exam), area (stratified by area), given (the split folders of the layout), or a CSV with the columns case and split')
@@ -143,6 +145,7 @@ METHODS = dict(holes='outlines filled', filled='filled masks', empty='without a 
 def prepared_text(cases, facts)->str:
     "What `prepare` did, as a person reads it."
     from itertools import groupby
+    from fetal_seg.core import counted
     from fetal_seg.data import balance, few_exams
     key = lambda l: (l['kind'], l['reason'], l['remedy'])
     made = ', '.join(f'{n} {METHODS[m]}' for m,n in facts['methods'].items())
@@ -153,7 +156,7 @@ def prepared_text(cases, facts)->str:
         lines.append(f'left out: {", ".join(files[:3])}{f" and {len(files)-3} more" if len(files) > 3 else ""}: {reason}; {remedy}')
     known = ', '.join(f'{n} by {s}' for s,n in facts['exam_sources'].items())
     few = few_exams(cases.exam[cases.split == 'test'].nunique())
-    return '\n'.join([*lines, *([f'warning: {few}'] if few else []), f'{len(cases)} cases of {facts["exams"]} exams (known {known}) are in {facts["prepared"]}'])
+    return '\n'.join([*lines, *([f'warning: {few}'] if few else []), f'{counted(len(cases), "case")} of {counted(facts["exams"], "exam")} (known {known}) {"is" if len(cases) == 1 else "are"} in {facts["prepared"]}'])
 
 @command
 def verify(argv=None)->int:
@@ -162,7 +165,7 @@ def verify(argv=None)->int:
     p.add_argument('folder', nargs='?', metavar='FOLDER', help='a raw or a prepared folder; else the variable FETAL_SEG_DATA names the raw one')
     p.add_argument('--out', metavar='FILE', help='write the report there: a page if it ends with .html, else JSON')
     p.add_argument('--margin', type=float, default=0.2, help="a region's centroid nearer to the border than this share of the side is noted")
-    p.add_argument('--layout', help='of a raw folder: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--layout', help=LAYOUT_HELP)
     p.add_argument('--exams', metavar='CSV|REGEX', help='of a raw folder: as for fetal_seg_prepare')
     p.add_argument('--annotation', default='auto', metavar='KIND', help='of a raw folder: ' + ANNOTATION_HELP)
     p.add_argument('--region', metavar='CLASS', help='of a raw folder: ' + REGION_HELP)
@@ -186,7 +189,7 @@ def train(argv=None)->int:
     p = get_parser('fetal_seg_train', 'Train a U-Net on a prepared folder. Interrupted, it goes on where it was when called again.')
     p.add_argument('prepared', metavar='PREPARED', help='the prepared folder')
     p.add_argument('run', metavar='RUN', help='the run folder: weights, log and curve')
-    p.add_argument('--preset', default='laptop', help='the recipe: quick (simulated pictures, minutes), laptop (two CPU cores, under an hour) or full (one GPU)')
+    p.add_argument('--preset', default='laptop', help=PRESET_HELP)
     p.add_argument('--init', metavar='RUN', help='start from the weights of this run (fine-tuning) instead of random ones; "shipped": the weights that come with the library')
     p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given, and so for what follows")
     p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels")
@@ -235,7 +238,7 @@ def predict(argv=None)->int:
     p.add_argument('--hc18', metavar='FILE', help='write the submission table of HC18 too: the ellipse of each picture, in mm')
     p.add_argument('--json', action='store_true', help='print the table as JSON')
     a = p.parse_args(argv)
-    from fetal_seg.core import InputError
+    from fetal_seg.core import InputError, counted
     from fetal_seg import __version__
     from fetal_seg.exchange import check_exports, write_predictions
     from fetal_seg.predict import Predictor, check_post, predict_files, result_names
@@ -259,7 +262,7 @@ def predict(argv=None)->int:
     lines = [f'{Path(a.out)/r.name}_overlay.png (and _heatmap, _mask)  region {100*r.area:.1f} % of the picture'
              + (f', circumference {r.circumference_mm:.1f} mm' if r.circumference_mm == r.circumference_mm else '') + (f'  [{r.warnings}]' if r.warnings else '') for r in good.itertuples()]
     lines += [f'also written: {", ".join(str(w) for w in written[:3])}' + (f' and {len(written)-3} more' if len(written) > 3 else '')]*bool(written)
-    show(dict(out=a.out, predictions=table.to_dict('records'), written=[str(w) for w in written]), '\n'.join([*lines, f'{len(good)} of {len(table)} pictures predicted; table: {Path(a.out)/"predictions.csv"}']), a.json)
+    show(dict(out=a.out, predictions=table.to_dict('records'), written=[str(w) for w in written]), '\n'.join([*lines, f'{len(good)} of {counted(len(table), "picture")} predicted; table: {Path(a.out)/"predictions.csv"}']), a.json)
     return 1 if len(bad) or problems else 0
 
 def _first_problem(bad):
@@ -292,10 +295,10 @@ def evaluate(argv=None)->int:
     p.add_argument('--run', metavar='RUN', help='a run folder; "shipped": the weights that come with the library')
     p.add_argument('--prepared', metavar='DIR', help='the prepared folder whose cases are scored')
     p.add_argument('--split', default='test', help='with --run: train, valid or test')
-    p.add_argument('--pred', metavar='DIR', help='masks: NAME_mask.png or NAME.png, at the size of the annotations')
-    p.add_argument('--truth', metavar='DIR', help='annotations (outlines are filled) or masks: NAME_Annotation.png, NAME_mask.png or NAME.png, in any subfolder')
-    p.add_argument('--annotation', default='auto', metavar='KIND', help='with --truth, what its files are: outline, filled or ellipse; auto: outlines where they are called NAME_Annotation, else filled masks')
-    p.add_argument('--region', metavar='CLASS', help='with --truth: ' + REGION_HELP)
+    p.add_argument('--pred', metavar='DIR', help='masks: NAME_mask.png (united with NAME_mask_1.png, ...) or NAME.png, at the size of the annotations')
+    p.add_argument('--truth', metavar='DIR', help='annotations (outlines are filled) or masks: NAME_Annotation.png, NAME_mask.png (united with NAME_mask_1.png, ...) or NAME.png, in any subfolder')
+    p.add_argument('--annotation', default='auto', metavar='KIND', help='with --truth, what its files are: outline, filled or ellipse; auto: outlines where they are called NAME_Annotation, else filled masks. Predictions are filled masks, unless their files are called as those of --truth (then they are what this says) or NAME_Annotation')
+    p.add_argument('--region', metavar='CLASS', help='with --truth, the class that is meant, where masks hold several: a value such as 2, a colour such as 128,0,0 or #800000, or any for all that is not background; masks of two values (0 and 255) stand for it beside masks of classes')
     p.add_argument('--count-missing', action='store_true', help='with --pred: an annotation without a mask is a miss (Dice 0), not left out')
     p.add_argument('--exams', metavar='CSV|REGEX', help='with --pred, which exam a case is of, for the intervals: a CSV with the columns case and exam, or a regular expression with one group, searched in the path of the annotation')
     p.add_argument('--against', metavar='CSV', help='the scores.csv of another evaluation of the same cases: paired differences are added')
@@ -308,6 +311,8 @@ def evaluate(argv=None)->int:
         raise InputError('fetal_seg_eval', 'what is to be scored is not clear', 'give --run and --prepared, or --pred and --truth')
     if a.count_missing and a.run: raise InputError('--count-missing', 'with --run every case has a prediction', 'leave it out')
     if a.exams and a.run: raise InputError('--exams', 'with --run the exams are those of the prepared folder', 'leave it out')
+    for o,given in (('--annotation', a.annotation != 'auto'), ('--region', a.region is not None)):
+        if given and a.run: raise InputError(o, 'with --run the masks are those of the prepared folder, made already', 'leave it out here, and give it to fetal_seg_prepare')
     if a.pred and a.split != 'test': raise InputError('--split', 'two folders of masks have no splits', 'leave it out')
     against = _read_against(a) if a.against else None
     scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
@@ -342,7 +347,7 @@ def _evaluate_run(a):
     from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
     predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
-    calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc(predictor.to_mask)
+    calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc()
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate', watch=(calibration, sweep, froc))
     how = dict(run=str(predictor.weights), weights_sha256=digest_file(predictor.weights), split=a.split, threshold=predictor.threshold, temperature=predictor.temperature, post=list(predictor.post))
     page = dict(predictor=predictor, prepared=a.prepared, log=pd.read_csv(log) if log.exists() else None, calibration=calibration, sweep=sweep, froc=froc)
@@ -350,9 +355,11 @@ def _evaluate_run(a):
 
 def _evaluate_masks(a):
     "The same for two folders."
-    from fetal_seg.eval import draw_folders, evaluate_folders
-    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate', missing=a.count_missing, annotation=a.annotation, region=a.region, exams=a.exams)
-    return scores, problems, dict(pred=a.pred, truth=a.truth, count_missing=a.count_missing, exams=a.exams), dict(draw=draw_folders(a.pred, a.truth, a.annotation, a.region), problems=problems)
+    from fetal_seg.eval import draw_folders, evaluate_folders, open_folders
+    folders = open_folders(a.pred, a.truth, a.annotation, a.region)
+    scores, problems = evaluate_folders(a.pred, a.truth, desc='evaluate', missing=a.count_missing, exams=a.exams, folders=folders)
+    how = dict(pred=a.pred, truth=a.truth, count_missing=a.count_missing, exams=a.exams, region=folders.region, read_as=folders.lines())
+    return scores, problems, how, dict(draw=draw_folders(a.pred, a.truth, folders=folders), problems=problems)
 
 def _write_evaluation(out, scores, summary, page):
     "The four files; the page last."
@@ -374,28 +381,31 @@ def _detected(d, ends):
 
 def scores_text(summary, problems=None)->str:
     "The summary as a person reads it."
-    from fetal_seg.eval import figures_of
+    from fetal_seg.core import counted
+    from fetal_seg.eval import detected_line, figures_of
     note, (summary, seen) = summary.get('seen_note'), figures_of(summary)
-    lines, num = [*([note] if note else []), f'{summary["cases"]} {"seen "*bool(seen)}cases of {summary["exams"]} exams, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
+    lines, num = [*([note] if note else []), f'{counted(summary["cases"], "seen "*bool(seen) + "case")} of {counted(summary["exams"], "exam")}, {summary["missed"]} missed'], lambda v: 'unknown' if v is None or v != v else f'{v:.4f}'   # NaN is null in JSON
     from fetal_seg.metrics import interval_text
-    def ends(s, form='.4f'): return ('' if s['low'] is None or s['low'] != s['low'] else '95 % interval over exams ') + interval_text(s['low'], s['high'], form)
+    def ends(s, form='.4f'): return interval_text(s['low'], s['high'], form, '95 % interval over exams ')
     for m,s in summary.items():
         if not isinstance(s, dict) or 'mean' not in s: continue
         lines.append(f'{"seen: "*bool(seen)}{m:<15} mean {num(s["mean"])} ({ends(s)}), median {num(s["median"])}, range {num(s["min"])} to {num(s.get("max"))}')
     lines.append(f'{"seen: "*bool(seen)}dice of all pixels pooled {summary["dice_pooled"]:.4f}')
     if not seen and summary.get('how_scored', {}).get('split', 'test') != 'test': lines.append('note: this split had a part in the training or in the choice of temperature and threshold; new cases will do worse')
     lines += ['seen: '*bool(seen) + l for l in _detected(summary.get('detection'), ends)]
-    if n := summary.get('exams_unknown'): lines.append(f'the exam of {n} cases is not known: each was taken for an exam of its own, and where patients have several pictures each the intervals are too narrow' + '; --exams names them'*('pred' in summary.get('how_scored', {})))
+    if n := summary.get('exams_unknown'): lines.append(f'the exam of {counted(n, "case")} is not known: each was taken for an exam of its own, and where patients have several pictures each the intervals are too narrow' + '; --exams names them'*('pred' in summary.get('how_scored', {})))
     for w in summary.get('warnings', ()): lines.append(f'look at {w["case"]}: {w["reason"]}')
-    if summary.get('in_one_only'): lines.append(f'{summary["in_one_only"]} cases are in one of the two runs only, and are left out of the comparison')
+    if summary.get('in_one_only'): lines.append(f'in one of the two runs only, and left out of the comparison: {counted(summary["in_one_only"], "case")}')
     for d in summary.get('against', ()):
-        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{"seen: "*bool(seen)}{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {d["cases"]} cases')
+        if d['metric'] in ('dice', 'hd95', 'hd95_mm'): lines.append(f'{"seen: "*bool(seen)}{d["metric"]} beside the other run: {d["difference"]:+.4f} ({ends(d, "+.4f")}), better in {d["better"]}, worse in {d["worse"]} of {counted(d["cases"], "case")}')
     if c := summary.get('calibration'):
         t = {(r['pixels'], r['heatmap']): r for r in c['table']}
         lines.append(f'{"seen: "*bool(seen)}expected calibration error at most {c["band_px"]} pixels from the boundary: {t["boundary", "before"]["ece"]:.4f} before the temperature, {t["boundary", "after"]["ece"]:.4f} after')
     if r := summary.get('risk_coverage'): lines.append(f'{"seen: "*bool(seen)}of the {r["worst"]} cases with the lowest Dice, {r["found"]} are among the {r["worst"]} least sure')
+    lines += summary.get('how_scored', {}).get('read_as', [])
+    if d := summary.get('detection'): lines.append(f'{"seen: "*bool(seen)}lesions: {detected_line(d)}')
     for reason,g in () if problems is None else problems.groupby('reason'):
-        lines.append(f'{len(g)} case{"s"*(len(g) > 1)}: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
+        lines.append(f'{counted(len(g), "case")}: {reason} ({", ".join(g.case[:5])}{", ..." if len(g) > 5 else ""})')
     return '\n'.join(lines)
 
 @command
@@ -443,14 +453,14 @@ def crossval(argv=None)->int:
     p.add_argument('--folds', type=int, nargs='+', metavar='I', help='only these folds, 0 to K-1')
     p.add_argument('--split', default='hash', metavar='HOW', help='how exams are dealt to the folds: hash (a seeded hash of the exam) or area (stratified by area)')
     p.add_argument('--valid', type=float, default=0.05, metavar='SHARE', help='of the exams outside a fold: those that validate (one exam at least)')
-    p.add_argument('--layout', help='how the raw folder is laid out: kaggle, hc18, folders or busi; recognised where not given')
+    p.add_argument('--layout', help=LAYOUT_HELP)
     p.add_argument('--exams', metavar='CSV|REGEX', help='which exam a case is of, as for fetal_seg_prepare')
     p.add_argument('--canvas', type=int, nargs=2, metavar=('H', 'W'), help='height and width of prepared pictures, in pixels (--size of fetal_seg_prepare); 544 800 where not given')
     p.add_argument('--mode', help='how pictures get that shape: auto, crop, letterbox or stretch; auto where not given')
     p.add_argument('--annotation', metavar='KIND', help='as for fetal_seg_prepare: outline, filled or ellipse; auto where not given')
     p.add_argument('--region', metavar='CLASS', help=REGION_HELP)
     p.add_argument('--spacing', metavar='MM|CSV', help='side of a pixel in mm, as for fetal_seg_prepare')
-    p.add_argument('--preset', default='laptop', help='the recipe: quick, laptop, full or lesions')
+    p.add_argument('--preset', default='laptop', help=PRESET_HELP)
     p.add_argument('--epochs', type=int, metavar='N', help="times through the training cases; the preset's where not given, and so for what follows")
     p.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help="height and width of the network's input, in pixels")
     p.add_argument('--bs', type=int, help='pictures in a batch')

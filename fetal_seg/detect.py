@@ -167,13 +167,13 @@ RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}   # f
 class Froc:
     "Candidates of heatmaps, and what a limit on their score would find."
     def __init__(self,
-        to_mask, # From a heatmap and a threshold to a mask, as `Predictor.to_mask`
+        to_mask=None, # From a heatmap and a level to its candidates, a mask; None: all that exceeds the level
         level:float=0.1, # What the heatmap of a candidate exceeds, in (0, 1)
         by:str='max', # The score of a candidate: max or mean of the heatmap in it
         iou:float=FOUND, # The least IoU of a candidate and the lesion that it finds
     ):
         if by not in ('max', 'mean'): raise InputError('by', f'{by!r} is not known', 'choose max or mean')
-        self.to_mask, self.level, self.by, self.iou = to_mask, level, by, iou
+        self.to_mask, self.level, self.by, self.iou = to_mask or np.greater, level, by, iou
         self.worth, self.hit, self.at, self.lesions, self.exams = [], [], [], [], []
 
     def add(self,

@@ -247,9 +247,12 @@ def interval_text(
     low, # From `bootstrap_mean`; NaN or None (as in JSON): there is none
     high,
     form:str='.3f', # How numbers are written
+    before:str='', # What stands before an interval, where there is one
 )->str:
-    "An interval in words."
-    return 'no interval: one exam' if low is None or low != low else f'{low:{form}} to {high:{form}}'
+    "An interval in words, or why there is none."
+    if low is None or low != low: return 'no interval: one exam'
+    if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12): return 'no interval: every draw of exams gives the same'
+    return f'{before}{low:{form}} to {high:{form}}'
 
 # %% ../nbs/05a_metrics.ipynb #92ec0299
 BETTER = dict(dice=1, iou=1, precision=1, recall=1, area_error=0, hd=-1, hd95=-1, assd=-1, nsd=1, hd_mm=-1, hd95_mm=-1, assd_mm=-1, nsd_mm=1, hc_error_mm=0, hc_abs_error_mm=-1)   # 1: higher is better; -1: lower; 0: nearer to 0

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
-from .core import InputError, check_exists, digest, digest_file, folder_lock, n_cores, progress, read_json, to_csv, write_json, write_text
+from .core import InputError, check_exists, counted, digest, digest_file, folder_lock, n_cores, progress, read_json, to_csv, write_json, write_text
 from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
 from .seen import UNKNOWN, judged
@@ -81,7 +81,7 @@ def data_steps(raw, out, seed, n, shape, scene='heads', options={})->tuple: # (c
     from fetal_seg.verify import verify
     simulated = raw is None
     if simulated:
-        _say(f'0/4 simulate {n} pictures')
+        _say(f'0/4 simulate {counted(n, "picture")}')
         raw = dict(heads=write_phantoms, lesions=write_lesions)[scene](out/'raw', n=n, seed=seed, shape=shape, workers=n_cores())
     _say('1/4 prepare')
     how = dict(size=CANVAS if tuple(shape) == (540,800) else tuple(shape))
@@ -100,7 +100,7 @@ def evaluate_run(run, prepared, out, log=None, simulated=False, verification=Non
     from fetal_seg.detect import Froc
     from fetal_seg.eval import Predictor, best_threshold, evaluate, save_report, summarise, summary
     predictor = Predictor(run)
-    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask), froc=Froc(predictor.to_mask))
+    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask), froc=Froc())
     scores = evaluate(predictor, prepared, desc='evaluate', watch=judges.values())
     rival = evaluate(best_threshold(prepared)[0], prepared, desc='fixed threshold')
     write_text(Path(out)/'scores.csv', to_csv(scores))
@@ -111,7 +111,7 @@ def evaluate_run(run, prepared, out, log=None, simulated=False, verification=Non
 
 def _data_section(verification)->str:
     from fetal_seg.report import html_table, html_text
-    return html_text(f'{len(verification.findings)} findings; the whole list is in verify.html.') + html_table(verification.summary.round(4), sortable=False, caption='The splits, by exam')
+    return html_text(f'{counted(len(verification.findings), "finding")}; the whole list is in verify.html.') + html_table(verification.summary.round(4), sortable=False, caption='The splits, by exam')
 
 def closing(cases, scores, rival, log, out)->dict:
     "The figures of the closing table."
@@ -128,10 +128,10 @@ def closing_table(
     "The closing table."
     d, t = result['dice'], result['fixed_threshold_dice']
     from fetal_seg.metrics import interval_text
-    interval = lambda v: f'{v["mean"]:.3f}  ({"95 % interval "*(v["low"] == v["low"])}{interval_text(v["low"], v["high"])}, median {v["median"]:.3f}, lowest {v["min"]:.3f})'
-    rows = [('cases', result['cases']), ('exams', result['exams']), ('test split', f'{result["test_cases"]} cases of {result["test_exams"]} exams, scored once'),
+    interval = lambda v: f'{v["mean"]:.3f}  ({interval_text(v["low"], v["high"], before="95 % interval ")}, median {v["median"]:.3f}, lowest {v["min"]:.3f})'
+    rows = [('cases', result['cases']), ('exams', result['exams']), ('test split', f'{counted(result["test_cases"], "case")} of {counted(result["test_exams"], "exam")}, scored once'),
             *(region_rows(result, interval) if 'with_region' in result else [('test mean Dice, network', interval(d)), ('test mean Dice, fixed threshold', interval(t))]),
-            ('training', f'{result["epochs"]} epochs in {result["train_seconds"]/60:.1f} minutes'), ('predict with', f'fetal_seg_predict PICTURE --weights {Path(result["out"])/"run"} --out predictions'), ('report', result['report'])]
+            ('training', f'{counted(result["epochs"], "epoch")} in {result["train_seconds"]/60:.1f} minutes'), ('predict with', f'fetal_seg_predict PICTURE --weights {Path(result["out"])/"run"} --out predictions'), ('report', result['report'])]
     width = max(len(k) for k,_ in rows)
     return '\n'.join(f'{k:<{width}}  {v}' for k,v in rows)
 
@@ -139,23 +139,25 @@ def closing_table(
 def region_figures(
     scores, # From `evaluate`
     rival, # Those of the fixed threshold
-)->dict: # with_region, empty, empty_kept: counts; dice_with_region and fixed_threshold_dice_with_region: as from `summarise`
+)->dict: # with_region, empty, empty_kept: counts; dice_with_region and fixed_threshold_dice_with_region: as from `summarise`; detection: as from `detection`
     "Figures of pictures that have a region, and of those that have none."
+    from fetal_seg.detect import detection
     from fetal_seg.eval import summarise
     scores = judged(scores)
     some, none = scores[scores.area_truth > 0], scores[scores.area_truth == 0]
     dice = lambda s: summarise(s)['dice'] if len(s) else None
     return dict(with_region=len(some), empty=len(none), empty_kept=int((none.area == 0).sum()), dice_with_region=dice(some),
-                fixed_threshold_dice_with_region=dice(rival[rival.case.isin(some.case)]))
+                fixed_threshold_dice_with_region=dice(rival[rival.case.isin(some.case)]), detection=detection(scores))
 
 def region_rows(
     result:dict, # With what `region_figures` gives
     interval, # Writes a mean with its interval
 )->list: # (what, figure) each
     "Lines of the closing table."
-    at, figures = f'on {result["with_region"]} pictures with a lesion', dict(network='dice_with_region', **{'fixed threshold': 'fixed_threshold_dice_with_region'})
+    at, figures = f'on {counted(result["with_region"], "picture")} with a lesion', dict(network='dice_with_region', **{'fixed threshold': 'fixed_threshold_dice_with_region'})
     lines = [(f'test mean Dice, {who}', f'{interval(result[k])}, {at}') for who,k in figures.items() if result[k] is not None]
-    return [*lines, ('pictures without a lesion', f'{result["empty_kept"]} of {result["empty"]} stayed empty')]
+    from fetal_seg.eval import detected_line
+    return [*lines, ('lesions', detected_line(result['detection'])), ('pictures without a lesion', f'{result["empty_kept"]} of {result["empty"]} stayed empty')]
 
 # %% ../nbs/08_pipeline.ipynb #883f1e99
 def fold_splits(

@@ -134,12 +134,12 @@ def seen_note(
     uses = scores.seen[old].value_counts().to_dict() if old.any() else {}
     how = ', '.join(f'{uses[u]} {HOW[u]}' for u in USES if u in uses)
     if n and old.all():
-        return (f'all {n} pictures were seen in training ({how}): these are figures of seen '
+        return (f'{"the one picture was" if n == 1 else f"all {n} pictures were"} seen in training ({how}): these are figures of seen '
                 'pictures, and no test figures; new pictures will do worse')
-    if old.any(): notes.append(f'{old.sum()} of {n} pictures were seen in training ({how}): they '
+    if old.any(): notes.append(f'{old.sum()} of {n} pictures {"was" if old.sum() == 1 else "were"} seen in training ({how}): they '
                                'are left out of the figures and counted apart (copies that were '
                                'mirrored, cropped or redrawn are not recognised)')
     if unsure := int((scores.seen == UNKNOWN).sum()) if 'seen' in scores else 0:
-        notes.append(f'whether {unsure} pictures were seen in training is unknown: '
+        notes.append(f'whether {unsure} {"picture was" if unsure == 1 else "pictures were"} seen in training is unknown: '
                      f'the weights have no whole list of them ({Seen.file})')
     return '; '.join(notes)

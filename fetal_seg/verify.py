@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import InputError, NotFoundError, digest, pmap, read_json, write_json, write_text
+from .core import InputError, NotFoundError, counted, digest, pmap, read_json, write_json, write_text
 from .copies import copy_groups, look
 from .data import SPLITS, add_exams, by_study, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
@@ -1319,11 +1319,11 @@ class Verification:
                     ('Findings', html_table(self.findings.drop(columns='also')) if len(self.findings) else html_text('None.'))]
         if pictures: sections.append(('Pictures of the findings', html_legend({'annotation': CONTOURS['annotation'], 'text and calipers in the picture': CONTOURS['prediction']}) + pictures))
         page = html_page('What is in the data', [*sections, ('What was checked', html_table(self.checked))],
-                         subtitle=f'{f["cases"]} cases in the {f["kind"]} folder {Path(self.folder).name}', notice=self.about_labels or None)
+                         subtitle=f'{counted(f["cases"], "case")} in the {f["kind"]} folder {Path(self.folder).name}', notice=self.about_labels or None)
         return write_text(path, page)
 
     def __str__(self): return format_report(self)
-    def __repr__(self): return f'Verification({self.facts["cases"]} cases: {self.counts})'
+    def __repr__(self): return f'Verification({counted(self.facts["cases"], "case")}: {self.counts})'
     def print(self,
         few:int=3, # Findings to show for each check
     ):
@@ -1337,8 +1337,8 @@ def format_report(
     "A verification as plain text."
     f = v.facts
     known = ', '.join(f'{n} by {s}' for s,n in f['exam_sources'].items())
-    lines = [f'{f["cases"]} cases of {f["exams"]} exams in a {f["kind"]} folder{", layout " + f["layout"] if f["layout"] else ""}: {v.counts}',
-             f'exams: {known}', f'{f["across_folders"]} paired across split folders, {f["odd_sizes"]} not {wxh(f["usual_size"])}, {f["exams_in_two_splits"]} exams in two splits, '
+    lines = [f'{counted(f["cases"], "case")} of {counted(f["exams"], "exam")} in a {f["kind"]} folder{", layout " + f["layout"] if f["layout"] else ""}: {v.counts}',
+             f'exams: {known}', f'{f["across_folders"]} paired across split folders, {f["odd_sizes"]} not {wxh(f["usual_size"])}, {counted(f["exams_in_two_splits"], "exam")} in two splits, '
              f'{len(f["hollow_closed"])} hollow outlines closed, {len(f["duplicates"])} sets of duplicates', '',
              v.summary.to_string(index=False, na_rep='-', float_format='{:.3f}'.format), '']
     if f.get('few_exams'): lines += [f'warning: {f["few_exams"]}', '']
