@@ -13,14 +13,16 @@ from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/copies.ipynb #f0d5b50a
 SIDE = 16   # of a look, in pixels
-DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._'   # 64 greys, from dark to light
+# 64 greys, from dark to light
+DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._'
 
 def look(
     img, # (H, W), any numbers
     side:int=SIDE, # Pixels a side of the look
 )->str: # side*side characters; '' where the picture is flat
     "A picture from far away, as text."
-    small = Image.fromarray(np.asarray(img, np.float32)).resize((side, side), Image.Resampling.LANCZOS)
+    small = Image.fromarray(np.asarray(img, np.float32)).resize((side, side),
+                                                                Image.Resampling.LANCZOS)
     x = np.asarray(small, float)
     low, span = x.min(), np.ptp(x)
     if span < 1: return ''

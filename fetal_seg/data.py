@@ -33,8 +33,12 @@ def list_files(
 )->list: # Paths below it, with /, sorted
     "Every file below a raw folder."
     raw, seen, out = check_exists(raw, 'folder'), set(), []
-    if not raw.is_dir(): raise InputError(raw, 'this is a file', 'give the folder that the download was unpacked to')
-    def denied(e): raise InputError(e.filename, f'this folder cannot be listed ({e.strerror})', 'get the right to read it, or take it out') from e
+    if not raw.is_dir():
+        raise InputError(raw, 'this is a file', 'give the folder that the download was unpacked to')
+
+    def denied(e):
+        raise InputError(e.filename, f'this folder cannot be listed ({e.strerror})',
+                         'get the right to read it, or take it out') from e
     for top,folders,names in os.walk(raw, followlinks=True, onerror=denied):
         if (real := os.path.realpath(top)) in seen: folders.clear(); continue
         seen.add(real)
@@ -63,23 +67,35 @@ class Layout:
     "How the files of a raw folder say what they are."
     name:str # A word
     about:str # How such a folder looks, in a line
-    image:str # A picture: a regular expression with the group `stem`, and perhaps `label`, `folder`, `inner`
+    # A picture: a regular expression with the group `stem`, and perhaps `label`, `folder`, `inner`
+    image:str
     annotation:str # An annotation, with the same groups
     leave:tuple=() # Pictures to leave out: (regular expression, kind, reason, remedy) each
     pool:bool=False # May a picture and its annotation lie in different folders?
-    unite:bool|str=False # Are several annotations of one picture united? numbered: where their names differ by a number only
+    # Are several annotations of one picture united? numbered: where their names differ by a number
+    # only
+    unite:bool|str=False
     splits:bool=False # Are folders called train, valid, test the user's own split?
     kind:str='' # What annotations are: outline, filled (masks), or '': not known, `prepare` looks
     exam:str='' # One group finds the exam in a picture's path; '': no such rule
     table:str='' # A table with one row a picture; its group `folder` says of which folder
-    columns:dict=field(default_factory=dict) # The table's columns, and their names here; one is called `file`
-    document:str='' # Annotations are entries of documents of this kind: labelme, coco, via or cvat; '': files of their own
+    # The table's columns, and their names here; one is called `file`
+    columns:dict=field(default_factory=dict)
+    # Annotations are entries of documents of this kind: labelme, coco, via or cvat; '': files of
+    # their own
+    document:str=''
 
     def __post_init__(self):
-        for e,groups in ((self.image, {'stem'}), (self.annotation, {'stem'}), (self.exam, set()), (self.table, set()), *((l[0], set()) for l in self.leave)):
+        for e, groups in ((self.image, {'stem'}), (self.annotation, {'stem'}), (self.exam, set()),
+                          (self.table, set()), *((l[0], set()) for l in self.leave)):
             missing = groups - set(compiled(e, f'layout {self.name}').groupindex)
-            if missing: raise InputError(f'layout {self.name}', f'{e!r} has no group {missing.pop()}', 'mark the shared name: (?P<stem>...)')
-        if self.table and 'file' not in self.columns.values(): raise InputError(f'layout {self.name}', 'none of the columns of its table is called file', "name the column that holds file names: {'filename': 'file'}")
+            if missing:
+                raise InputError(f'layout {self.name}', f'{e!r} has no group {missing.pop()}',
+                                 'mark the shared name: (?P<stem>...)')
+        if self.table and 'file' not in self.columns.values():
+            raise InputError(f'layout {self.name}',
+                             'none of the columns of its table is called file',
+                             "name the column that holds file names: {'filename': 'file'}")
 
 def compiled(
     expression:str, # A regular expression
@@ -87,15 +103,22 @@ def compiled(
 )->re.Pattern: # It matches capitals and small letters alike
     "Compile a regular expression, or say what is wrong with it."
     try: return re.compile(expression, re.IGNORECASE)
-    except re.error as e: raise InputError(where, f'{expression!r} is no regular expression ({e})', 'see the pattern syntax of Python\'s module re') from e
+    except re.error as e:
+        raise InputError(where, f'{expression!r} is no regular expression ({e})',
+                         'see the pattern syntax of Python\'s module re') from e
 
 # %% ../nbs/00_data.ipynb #891b606a
-ANNOTATION = '_Annotation'   # what the name of an annotation ends with, in HC18 and in the Ultrasound Fetus Dataset
+# what the name of an annotation ends with, in HC18 and in the Ultrasound Fetus Dataset
+ANNOTATION = '_Annotation'
 
 _label = r'(?P<folder>.*/)?(?P<label>benign|malignant|normal)/(?P<inner>.*/)?'
-_format = r'(?:_(?:mha|nii|nii_gz|nrrd|npy|png|jpe?g|tiff?|bmp|gif|dcm|dicom))?'   # folders such as image_mha beside label_mha
-_drawn = (r'(?:.*/)?[^/]*overla(?:y|id)[^/]*', 'overlay', 'a copy with the annotation drawn into the picture', 'nothing to do: the picture itself is used')
-_busi = (r'.*\(\d+\)_mask(?:_\d+)?', 'foreign', 'a mask of another dataset, BUSI', 'nothing to do: its picture is not here')
+# folders such as image_mha beside label_mha
+_format = r'(?:_(?:mha|nii|nii_gz|nrrd|npy|png|jpe?g|tiff?|bmp|gif|dcm|dicom))?'
+_drawn = (r'(?:.*/)?[^/]*overla(?:y|id)[^/]*', 'overlay',
+          'a copy with the annotation drawn into the picture',
+          'nothing to do: the picture itself is used')
+_busi = (r'.*\(\d+\)_mask(?:_\d+)?', 'foreign', 'a mask of another dataset, BUSI',
+         'nothing to do: its picture is not here')
 
 LAYOUTS = {l.name: l for l in (   # name → Layout, in the order in which they are asked
     Layout('kaggle', 'folders benign, malignant, normal at any depth, with NAME.png and NAME_Annotation.png anywhere in one class',
@@ -124,15 +147,24 @@ def add_layout(
 
 # %% ../nbs/00_data.ipynb #cd22f4e1
 _class = r'(?:(?P<folder>.*/)?(?P<label>benign|malignant|normal)/)?(?P<inner>.*/)?(?P<stem>[^/]+)'
-_channel = (r'(?:.*/)?images(?:Tr|Ts)/[^/]+_(?!0000)\d{4}', 'channel', 'another channel of its picture', 'nothing to do: the first channel is used')
+_channel = (r'(?:.*/)?images(?:Tr|Ts)/[^/]+_(?!0000)\d{4}', 'channel',
+            'another channel of its picture', 'nothing to do: the first channel is used')
 
-LAYOUTS |= {l.name: l for l in (
-    Layout('nnunet', 'imagesTr/NAME_0000.png (or .nii.gz) and labelsTr/NAME.png, as nnU-Net has them',
-           r'(?P<folder>.*/)?images(?:Tr|Ts)/(?P<stem>[^/]+)_0000', r'(?P<folder>.*/)?labels(?:Tr|Ts)/(?P<stem>[^/]+)', (_channel,), kind='filled'),
-    *(Layout(kind, f'pictures, and {what}', _class, '(?P<stem>(?!))', (_drawn,), splits=True, kind='filled', document=kind) for kind,what in (
-        ('labelme', 'a JSON of labelme for each'), ('coco', 'a JSON of COCO instances that names them'),
-        ('via', 'a JSON or CSV of the VGG Image Annotator that names them'), ('cvat', 'an XML of CVAT for images that names them'))),
-)}
+LAYOUTS |= {
+    l.name: l
+    for l in (
+        Layout('nnunet',
+               'imagesTr/NAME_0000.png (or .nii.gz) and labelsTr/NAME.png, as nnU-Net has them',
+               r'(?P<folder>.*/)?images(?:Tr|Ts)/(?P<stem>[^/]+)_0000',
+               r'(?P<folder>.*/)?labels(?:Tr|Ts)/(?P<stem>[^/]+)', (_channel,), kind='filled'),
+        *(Layout(kind, f'pictures, and {what}', _class, '(?P<stem>(?!))',
+                 (_drawn,), splits=True, kind='filled', document=kind)
+          for kind, what in (('labelme', 'a JSON of labelme for each'),
+                             ('coco', 'a JSON of COCO instances that names them'),
+                             ('via', 'a JSON or CSV of the VGG Image Annotator that names them'),
+                             ('cvat', 'an XML of CVAT for images that names them'))),
+    )
+}
 
 # %% ../nbs/00_data.ipynb #815b1dc5
 class File(NamedTuple):
@@ -144,7 +176,9 @@ class File(NamedTuple):
 
 _unwritable = re.compile('[\x00-\x1f\ud800-\udfff]')   # in file names: no table can hold them
 
-def _left(file, label, kind, reason, remedy): return dict(file=_unwritable.sub('?', file), label=label, kind=kind, reason=reason, remedy=remedy)
+def _left(file, label, kind, reason, remedy):
+    return dict(file=_unwritable.sub('?', file), label=label, kind=kind, reason=reason,
+                remedy=remedy)
 
 def sort_files(
     files, # From `list_files`
@@ -153,7 +187,8 @@ def sort_files(
 )->tuple: # (images, annotations, tables: lists of File; left: rows of left_out)
     "What each file is, by a layout."
     if passed is None: passed = {f: NO_PICTURE for f in files if not is_picture(f)}
-    image, annotation, table = (compiled(e, layout.name) for e in (layout.image, layout.annotation, layout.table))
+    image, annotation, table = (compiled(e, layout.name)
+                                for e in (layout.image, layout.annotation, layout.table))
     leave = [(compiled(e, layout.name), *why) for e,*why in layout.leave]
     images, annotations, tables, left = [], [], [], []
     for f in files:
@@ -165,24 +200,35 @@ def sort_files(
             if t and layout.table: tables.append(File(f, '', '', t.groupdict().get('folder') or ''))
             else: left.append(_left(f, '', 'foreign', *passed[f]))
         elif why: left.append(_left(f, m and m.groupdict().get('label') or '', *why))
-        elif not m: left.append(_left(f, '', 'foreign', f'the layout {layout.name} knows no such place for a picture', 'move it, if it should be a case'))
-        elif '|' in f or _unwritable.search(f): left.append(_left(f, '', 'foreign', 'its name has a | or a character that cannot be written', 'rename it, if it should be a case'))
+        elif not m:
+            left.append(
+                _left(f, '', 'foreign',
+                      f'the layout {layout.name} knows no such place for a picture',
+                      'move it, if it should be a case'))
+        elif '|' in f or _unwritable.search(f):
+            left.append(
+                _left(f, '', 'foreign', 'its name has a | or a character that cannot be written',
+                      'rename it, if it should be a case'))
         else: (annotations if m.re is annotation else images).append(_file(f, **m.groupdict()))
     return images, annotations, tables, left
 
 def _file(f, stem, label=None, folder=None, inner=None, **other):
-    return File(f, stem, (label or '').lower(), '/'.join(p.strip('/') for p in (folder, inner) if p))
+    return File(f, stem, (label or '').lower(),
+                '/'.join(p.strip('/') for p in (folder, inner) if p))
 
 # %% ../nbs/00_data.ipynb #b819063a
 SPLITS = ('train', 'valid', 'test')
-SPLIT_NAMES = dict(train='train', training='train', valid='valid', validation='valid', val='valid', test='test', testing='test')   # what people call them
+# what people call them
+SPLIT_NAMES = dict(train='train', training='train', valid='valid', validation='valid', val='valid',
+                   test='test', testing='test')
 
 def _over_splits(place):
     "A place without its split folder."
     above, _, last = place.rpartition('/')
     return above if last.lower() in SPLIT_NAMES else place
 
-_STEPS = (lambda place: place, _over_splits, lambda place: '')   # in one folder, over the split folders, anywhere
+# in one folder, over the split folders, anywhere
+_STEPS = (lambda place: place, _over_splits, lambda place: '')
 
 def pair_group(
     imgs, # Files of one class and one name (and, unless the layout pools, of one folder)
@@ -196,14 +242,20 @@ def pair_group(
         for k,fs in enumerate((imgs, anns)):
             for f in fs: at[step(f.place)][k].append(f)
         for ii,aa in at.values():
-            if len(ii) == 1 and ii[0] not in pairs and (len(aa) == 1 or aa and _united(aa, layout)): pairs[ii[0]] = aa
+            if len(ii) == 1 and ii[0] not in pairs and (len(aa) == 1 or aa and _united(aa, layout)):
+                pairs[ii[0]] = aa
     return pairs
 
 def _united(anns, layout):
     "Are annotations of one picture meant to be united?"
     if layout.unite != 'numbered': return bool(layout.unite)
-    names = [re.fullmatch(r'(.*_(?:mask|label|annotation))(?:_(\d+))?', nfc(split_suffix(a.file)[0]), re.IGNORECASE) for a in anns]
-    return all(names) and len({m[1].lower() for m in names}) == 1 and len({m[2] and int(m[2]) for m in names}) == len(anns)
+    names = [
+        re.fullmatch(r'(.*_(?:mask|label|annotation))(?:_(\d+))?', nfc(split_suffix(a.file)[0]),
+                     re.IGNORECASE) for a in anns
+    ]
+    return all(names) and len({m[1].lower()
+                               for m in names}) == 1 and len({m[2] and int(m[2])
+                                                              for m in names}) == len(anns)
 
 def pair_files(
     files, # From `list_files`
@@ -212,8 +264,10 @@ def pair_files(
 )->tuple: # (pairs: dict of image → annotations; tables; left: rows of left_out)
     "Pair the images and annotations of a folder by one layout."
     images, annotations, tables, left = sort_files(files, layout, passed)
-    groups, pairs, whole = defaultdict(lambda: ([], [])), {}, {(i.label, i.place, i.stem) for i in images}
-    for k,a in enumerate(annotations):   # a picture that is itself called x_mask_1 has its annotation under just that name
+    groups, pairs, whole = defaultdict(lambda: ([], [])), {}, {(i.label, i.place, i.stem)
+                                                               for i in images}
+    # a picture that is itself called x_mask_1 has its annotation under just that name
+    for k,a in enumerate(annotations):
         name = nfc(split_suffix(a.file.rpartition('/')[2])[0])
         if (a.label, a.place, name) in whole: annotations[k] = a._replace(stem=name)
     for k,fs in enumerate((images, annotations)):
@@ -221,16 +275,20 @@ def pair_files(
     for imgs,anns in groups.values():
         found = pair_group(imgs, anns, layout)
         used = {a for aa in found.values() for a in aa}
-        left += _left_over([i for i in imgs if i not in found], [a for a in anns if a not in used], bool(imgs))
+        left += _left_over([i for i in imgs if i not in found], [a for a in anns if a not in used],
+                           bool(imgs))
         pairs |= found
     return pairs, tables, left
 
 def _left_over(imgs, anns, has_image):
     "Rows of left_out for what could not be paired in a group of one name."
     unclear = 'ambiguous', 'which annotation of its name is its own is not clear', 'keep one of each'
-    i_why = unclear if anns else ('unannotated', 'no annotation has its name', 'it can be predicted on, and is not used for training')
-    a_why = unclear if imgs else ('ambiguous', 'its image has another annotation', 'keep one of the two') if has_image else (
-        'orphan', 'no image has its name', 'look for its image')
+    i_why = unclear if anns else ('unannotated', 'no annotation has its name',
+                                  'it can be predicted on, and is not used for training')
+    a_why = unclear if imgs else ('ambiguous', 'its image has another annotation',
+                                  'keep one of the two') if has_image else ('orphan',
+                                                                            'no image has its name',
+                                                                            'look for its image')
     return [_left(f.file, f.label, *why) for fs,why in ((imgs, i_why), (anns, a_why)) for f in fs]
 
 # %% ../nbs/00_data.ipynb #eeb46bf1
@@ -238,10 +296,13 @@ def name_key(
     case:str, # A case's name
 )->tuple: # Sorts as a person counts
     "A sorting key that puts `2_HC` before `10_HC`."
-    return tuple((0, int(t), '') if t.isdecimal() else (1, 0, t) for t in re.split(r'(\d+)', case) if t)
+    return tuple(
+        (0, int(t), '') if t.isdecimal() else (1, 0, t) for t in re.split(r'(\d+)', case) if t)
 
-_NAMINGS = (lambda f: f.stem, lambda f: _joined(f.place.rpartition('/')[2], f.stem), lambda f: _joined(f.label, f.stem),
-            lambda f: _joined(*nfc(split_suffix(f.file)[0]).split('/')), lambda f: f'{f.stem}-{digest(f.file)[:8]}')
+_NAMINGS = (lambda f: f.stem, lambda f: _joined(f.place.rpartition('/')[2], f.stem),
+            lambda f: _joined(f.label, f.stem),
+            lambda f: _joined(*nfc(split_suffix(f.file)[0]).split('/')),
+            lambda f: f'{f.stem}-{digest(f.file)[:8]}')
 
 def _joined(*parts): return '__'.join(p for p in parts if p)
 
@@ -265,12 +326,18 @@ def read_table(
     needs, # The columns that it must have
 )->pd.DataFrame: # All columns as text, NaN where empty
     "Read a table of the user's, or say in one line why it cannot be used."
-    try: t = pd.read_csv(check_exists(path, 'table'), sep=_separator(path), dtype=str, encoding='utf-8-sig', skipinitialspace=True)
+    try:
+        t = pd.read_csv(check_exists(path, 'table'), sep=_separator(path), dtype=str,
+                        encoding='utf-8-sig', skipinitialspace=True)
     except InputError: raise
-    except Exception as e: raise InputError(path, f'this is no readable CSV ({e})'.replace('\n', ' '), 'save it as comma-separated text') from e   # pandas raises many kinds
+    except Exception as e:
+        raise InputError(path, f'this is no readable CSV ({e})'.replace('\n', ' '),
+                         'save it as comma-separated text') from e  # pandas raises many kinds
     t.columns = [c.strip() for c in t.columns]
     missing = [n for n in needs if n not in t.columns]
-    if missing: raise InputError(path, f'its columns are {", ".join(t.columns)}', f'it needs {" and ".join(missing)}, and commas between columns')
+    if missing:
+        raise InputError(path, f'its columns are {", ".join(t.columns)}',
+                         f'it needs {" and ".join(missing)}, and commas between columns')
     return t
 
 def _separator(path):
@@ -299,7 +366,8 @@ def check_spacing(
     unit = next(((u, mm*k) for u,k in units if lo <= mm*k <= hi), None)
     if not unit and mm > hi and lo <= 1/mm <= hi: unit = 'pixels per mm', 1/mm
     likely = f'; it is likely in {unit[0]}: {unit[1]:.4g} mm' if unit else ''
-    raise InputError(path, f'{what} is {mm:g} mm, and must be from {lo:g} to {hi:g}{likely}', 'give the side of a pixel in mm')
+    raise InputError(path, f'{what} is {mm:g} mm, and must be from {lo:g} to {hi:g}{likely}',
+                     'give the side of a pixel in mm')
 
 # %% ../nbs/00_data.ipynb #1e9c11d0
 def read_sizes(
@@ -317,7 +385,9 @@ def read_sizes(
             says = {k: to_number(v) for k,v in r.items()}
             said = r.get('pixel_size_mm')
             if isinstance(said, str):   # an empty cell is an unknown size, as a missing row is
-                if np.isnan(says['pixel_size_mm']): raise InputError(path, f'the pixel size of {name} is {said}', 'give the side of a pixel in mm')
+                if np.isnan(says['pixel_size_mm']):
+                    raise InputError(path, f'the pixel size of {name} is {said}',
+                                     'give the side of a pixel in mm')
                 check_spacing(path, says['pixel_size_mm'], f'the pixel size of {name}')
             out[t.place, name] = says
     return out
@@ -327,8 +397,14 @@ def _rename(path, table, columns):
     plain = lambda c: ''.join(filter(str.isalnum, c.lower()))
     known = {plain(c): here for c,here in columns.items()}
     names = {c: known[plain(c)] for c in table.columns if plain(c) in known}
-    lacks = [c for c,here in columns.items() if here in ('file', 'pixel_size_mm') and here not in names.values()]
-    if lacks: raise InputError(path, f'its columns are {", ".join(table.columns)}', f'it needs {" and ".join(lacks)}, and commas or semicolons between columns')
+    lacks = [
+        c for c, here in columns.items()
+        if here in ('file', 'pixel_size_mm') and here not in names.values()
+    ]
+    if lacks:
+        raise InputError(
+            path, f'its columns are {", ".join(table.columns)}',
+            f'it needs {" and ".join(lacks)}, and commas or semicolons between columns')
     return table.rename(columns=names).reindex(columns=list(dict.fromkeys(columns.values())))
 
 def get_layout(
@@ -336,7 +412,9 @@ def get_layout(
 )->Layout:
     "The layout of a name."
     if isinstance(layout, Layout): return layout
-    if layout not in LAYOUTS: raise InputError('layout', f'{layout!r} is not known', f'choose one of {", ".join(LAYOUTS)}, or declare it with add_layout')
+    if layout not in LAYOUTS:
+        raise InputError('layout', f'{layout!r} is not known',
+                         f'choose one of {", ".join(LAYOUTS)}, or declare it with add_layout')
     return LAYOUTS[layout]
 
 def find_cases(
@@ -347,20 +425,28 @@ def find_cases(
     files = list_files(raw)
     passed = passed_over(raw, files)
     n = len(files) - len(passed)
-    if not n: raise InputError(raw, f'no picture among its {len(files)} files', 'give the folder that the download was unpacked to')
+    if not n:
+        raise InputError(raw, f'no picture among its {len(files)} files',
+                         'give the folder that the download was unpacked to')
     layouts = list(LAYOUTS.values()) if layout is None else [get_layout(layout)]
     documents = _documents(raw, files) if any(l.document for l in layouts) else {}
-    pairs, tables, left, l = max(((*_pairs(files, l, documents, passed), l) for l in layouts), key=lambda found: len(found[0]))   # the first of equals
+    # the first of equals
+    pairs, tables, left, l = max(((*_pairs(files, l, documents, passed), l) for l in layouts),
+                                 key=lambda found: len(found[0]))
     broken = [d for d in documents.values() if isinstance(d, InputError)]
     if broken and (l.document or not pairs): raise_all(broken)
     if not pairs:
-        raise InputError(raw, f'{n} pictures, and no image with an annotation', 'lay them out in one of these ways, or declare yours with add_layout: '
-                         + '; '.join(f'{o.name}: {o.about}' for o in layouts))
-    cases = pd.DataFrame([_row(i, aa, name, l) for name,(i,aa) in zip(name_cases(list(pairs)), pairs.items())])
+        raise InputError(
+            raw, f'{n} pictures, and no image with an annotation',
+            'lay them out in one of these ways, or declare yours with add_layout: ' +
+            '; '.join(f'{o.name}: {o.about}' for o in layouts))
+    cases = pd.DataFrame(
+        [_row(i, aa, name, l) for name, (i, aa) in zip(name_cases(list(pairs)), pairs.items())])
     if l.table: cases = cases.join(_sizes_of(cases, read_sizes(raw, tables, l.columns), l.columns))
     order = sorted(range(len(cases)), key=lambda k: (name_key(cases.case[k]), cases.image[k]))
     left = sorted(left, key=lambda row: row['file'])
-    return cases.iloc[order].reset_index(drop=True), pd.DataFrame(left, columns=['file', 'label', 'kind', 'reason', 'remedy'])
+    return cases.iloc[order].reset_index(drop=True), pd.DataFrame(
+        left, columns=['file', 'label', 'kind', 'reason', 'remedy'])
 
 def _documents(raw, files):
     "The documents of polygons among the files of a raw folder."
@@ -373,17 +459,31 @@ def _pairs(files, layout, documents, passed):
     from fetal_seg.exchange import match_entries
     images, _, tables, left = sort_files(files, layout, passed)
     found, lost = match_entries(documents, layout.document, [i.file for i in images])
-    pairs = {i: [File(found[i.file][0], i.stem, i.label, i.place)] for i in images if len(found.get(i.file, [])) == 1}
-    left = [l for l in left if l['file'] not in documents] + _left_over([i for i in images if i.file not in found], [], False)
-    left += [_left(i.file, i.label, 'ambiguous', f'several entries are of it: {", ".join(found[i.file][:4])}', 'keep one of them') for i in images if len(found.get(i.file, [])) > 1]
-    return pairs, tables, left + [_left(ref, '', 'orphan', why, 'look for its picture') for ref,why in lost]
+    pairs = {
+        i: [File(found[i.file][0], i.stem, i.label, i.place)]
+        for i in images
+        if len(found.get(i.file, [])) == 1
+    }
+    left = [l for l in left if l['file'] not in documents] + _left_over(
+        [i for i in images if i.file not in found], [], False)
+    left += [
+        _left(i.file, i.label, 'ambiguous',
+              f'several entries are of it: {", ".join(found[i.file][:4])}', 'keep one of them')
+        for i in images
+        if len(found.get(i.file, [])) > 1
+    ]
+    return pairs, tables, left + [
+        _left(ref, '', 'orphan', why, 'look for its picture') for ref, why in lost
+    ]
 
 def _row(i, aa, name, layout):
     "A row of the table of cases."
     folders = [p.lower() for p in i.place.split('/')] if layout.splits else []
-    return dict(case=name, label=i.label, layout=layout.name, image=i.file, annotation='|'.join(a.file for a in aa),
-                image_folder=i.place.rpartition('/')[2], annotation_folder=aa[0].place.rpartition('/')[2],
-                given_split=next((SPLIT_NAMES[p] for p in reversed(folders) if p in SPLIT_NAMES), ''))
+    return dict(
+        case=name, label=i.label, layout=layout.name, image=i.file,
+        annotation='|'.join(a.file for a in aa), image_folder=i.place.rpartition('/')[2],
+        annotation_folder=aa[0].place.rpartition('/')[2], given_split=next(
+            (SPLIT_NAMES[p] for p in reversed(folders) if p in SPLIT_NAMES), ''))
 
 def _sizes_of(cases, sizes, columns):
     "The numbers that the tables hold of each case; where there is one table only, it speaks of all folders."
@@ -391,15 +491,19 @@ def _sizes_of(cases, sizes, columns):
     names = [c for c in dict.fromkeys(columns.values()) if c != 'file']
     def look(r):
         name = nfc(r.image.rpartition('/')[2])
-        return sizes.get((r.image_folder, name)) or (sizes.get((*only, name)) if len(only) == 1 else None) or {}
-    return pd.DataFrame([look(r) for r in cases.itertuples()], columns=names, index=cases.index, dtype=float)
+        return sizes.get((r.image_folder, name)) or (sizes.get(
+            (*only, name)) if len(only) == 1 else None) or {}
+
+    return pd.DataFrame([look(r) for r in cases.itertuples()], columns=names, index=cases.index,
+                        dtype=float)
 
 # %% ../nbs/00_data.ipynb #c2bacfb7
 _ANNOTATIONS = re.compile(r'(?:.*[_-])?(?:masks?|labels?|annotations?|segmentations?|ground[_-]?truths?|gt)(?:tr|ts|_(?:train|training|val|valid|validation|test)|' + _format[3:-2] + ')?', re.I)
 _IMAGES = re.compile(r'(?:images?|imgs?|pictures?)(?:tr|ts|' + _format[3:-2] + ')?', re.I)
 _ENDINGS = re.compile(r'.*_(?:(annotation|mask(?:_\d+)?)|(heatmap|overlay))', re.I)
 _BESIDE = re.compile(r'(.+)_(?:seg|segmentation|labels?|gt)', re.I)
-_ANNOTATION, _RESULT = ('annotation', 'annotation'), ('result', 'heatmap or overlay of a prediction')
+_ANNOTATION, _RESULT = ('annotation', 'annotation'), ('result',
+                                                      'heatmap or overlay of a prediction')
 
 def find_annotations(
     files, # From `list_files`
@@ -413,12 +517,14 @@ def find_annotations(
         out |= {r['file']: ('overlay', r['reason']) for r in left if r['kind'] == 'overlay'}
     stems = {nfc(split_suffix(f)[0]).lower() for f in files}
     inside = {f: any(map(_ANNOTATIONS.fullmatch, f.split('/')[:-1])) for f in pictures}
-    others = not all(inside.values()) or any(_IMAGES.fullmatch(p) for f in files for p in f.split('/')[:-1])
+    others = not all(inside.values()) or any(
+        _IMAGES.fullmatch(p) for f in files for p in f.split('/')[:-1])
     for f in pictures:
         stem = nfc(split_suffix(f)[0])
         ends, beside = _ENDINGS.fullmatch(stem), _BESIDE.fullmatch(stem)
         if ends: out.setdefault(f, _ANNOTATION if ends[1] else _RESULT)
-        elif beside and beside[1].lower() in stems or inside[f] and others: out.setdefault(f, _ANNOTATION)
+        elif beside and beside[1].lower() in stems or inside[f] and others:
+            out.setdefault(f, _ANNOTATION)
     return out
 
 # %% ../nbs/00_data.ipynb #99d1c2fb
@@ -429,13 +535,15 @@ def find_pictures(
     files = list_files(folder)
     passed = passed_over(folder, files)
     no = {f: ('foreign', w[0]) for f,w in passed.items()} | find_annotations(files, passed)
-    return [f for f in files if f not in no], pd.DataFrame([(f, *w) for f,w in sorted(no.items())], columns=['file', 'kind', 'reason'])
+    return [f for f in files if f not in no], pd.DataFrame([(f, *w) for f, w in sorted(no.items())],
+                                                           columns=['file', 'kind', 'reason'])
 
 def passed_text(
     passed, # From `find_pictures`
 )->str: # One line, without its end
     "What was passed over: how many of each kind, and the first."
-    return '; '.join(f'{reason}: {len(g)} (first: {g.file.iloc[0]})' for reason,g in passed.groupby('reason', sort=False))
+    return '; '.join(f'{reason}: {len(g)} (first: {g.file.iloc[0]})'
+                     for reason, g in passed.groupby('reason', sort=False))
 
 # %% ../nbs/00_data.ipynb #524c6930
 def read_pair(
@@ -453,20 +561,25 @@ def read_pair(
         a, said = read_classed(p, files[-1], region)
         if a.any(): classes.append(said)
         if a.shape != img.shape:
-            raise InputError(p, f'{_wxh(a)} pixels, but its image {path.name} has {_wxh(img)}', 'find the annotation that was drawn on this image, or take both out')
+            raise InputError(p, f'{_wxh(a)} pixels, but its image {path.name} has {_wxh(img)}',
+                             'find the annotation that was drawn on this image, or take both out')
         ann |= a
     files = [digest(f) for f in files]
-    return img, ann, dict(height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
-        annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)), look=look(to_uint8(img)), image_file_sha256=digest(data),
-        annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)), spacing_row=spacing[0], spacing_col=spacing[1],
-        **(dict(header_exam=exam) if exam else {}), **(dict(classes='|'.join(classes)) if any(classes) else {}))
+    return img, ann, dict(
+        height=img.shape[0], width=img.shape[1], mode=mode, bits=bits, image_sha256=digest(img),
+        annotation_sha256=digest(ann*np.uint8(255)), dhash=dhash(to_uint8(img)),
+        look=look(to_uint8(img)), image_file_sha256=digest(data),
+        annotation_file_sha256=files[0] if len(files) == 1 else digest(''.join(files)),
+        spacing_row=spacing[0], spacing_col=spacing[1], **(dict(header_exam=exam) if exam else {}),
+        **(dict(classes='|'.join(classes)) if any(classes) else {}))
 
 def _drawn_entries(raw, case, shape, region):
     "What documents say of a picture: (mask; bytes that identify it, a list; annotations that are files of pixels)."
     from fetal_seg.exchange import is_entry, read_entry
     refs = case['annotation'].split('|')
     drawn = [read_entry(raw, a, shape, region) for a in refs if is_entry(a)]
-    return np.any([np.zeros(shape, bool), *(m for m,_ in drawn)], 0), [data for _,data in drawn], [a for a in refs if not is_entry(a)]
+    return np.any([np.zeros(shape, bool), *(m for m, _ in drawn)],
+                  0), [data for _, data in drawn], [a for a in refs if not is_entry(a)]
 
 def settle_region(
     raw, # The raw folder
@@ -494,7 +607,9 @@ def read_bytes(
     "A file's bytes, or one line that says why not."
     try: return check_exists(path).read_bytes()
     except InputError: raise
-    except OSError as e: raise InputError(path, f'this file cannot be read ({e.strerror})', 'get the right to read it, or take it out') from e
+    except OSError as e:
+        raise InputError(path, f'this file cannot be read ({e.strerror})',
+                         'get the right to read it, or take it out') from e
 
 def _wxh(a): return f'{a.shape[1]}x{a.shape[0]}'
 
@@ -522,24 +637,29 @@ def add_fingerprints(
     region=None, # As for `read_pair`
 )->pd.DataFrame: # `cases` with the facts of `read_pair`
     "Read every pair once and note what identifies it; unreadable files and pairs of unequal size are one error."
-    found = pmap(partial(_facts, raw=str(raw), region=region), cases.to_dict('records'), workers, desc='read')
+    found = pmap(partial(_facts, raw=str(raw), region=region), cases.to_dict('records'), workers,
+                 desc='read')
     raise_all(f['error'] for f in found if 'error' in f)
     return cases.join(pd.DataFrame(found, index=cases.index))
 
 # %% ../nbs/00_data.ipynb #87c29291
-HC18_SIZES = (539, 738), (563, 800)   # the smallest and the largest (height, width) of the 999 pictures
+# the smallest and the largest (height, width) of the 999 pictures
+HC18_SIZES = (539, 738), (563, 800)
 MAX_BITS = 3   # difference hashes at most this far apart are of one picture
 
 def provenance()->pd.DataFrame: # image, hc18_image, exam, pixel_size_mm, pixels_sha256, annotation_sha256, dhash
     "The provenance table of the 999 pairs, from the package."
-    return pd.read_csv(Path(__file__).parent/'assets'/'hc18-provenance.csv', dtype={'exam': str, 'dhash': str})
+    return pd.read_csv(
+        Path(__file__).parent/'assets'/'hc18-provenance.csv', dtype={'exam': str, 'dhash': str})
 
 def hash_distances(
     a, # N hashes of 16 hexadecimal digits
     b, # M hashes
 )->np.ndarray: # (N, M) float32: in how many of 64 bits they differ
     "Hamming distances of hashes, as one matrix product: with bits as -1 and 1, equal bits add 1 and different ones take 1 away."
-    a, b = (2*np.unpackbits(np.frombuffer(bytes.fromhex(''.join(h)), np.uint8).reshape(-1, 8), axis=1).astype(np.float32) - 1 for h in (a, b))
+    a, b = (
+        2*np.unpackbits(np.frombuffer(bytes.fromhex(''.join(h)), np.uint8).reshape(-1, 8),
+                        axis=1).astype(np.float32) - 1 for h in (a, b))
     return (64 - a@b.T)/2
 
 # %% ../nbs/00_data.ipynb #e9ffe7ec
@@ -549,19 +669,28 @@ def match_table(
 )->pd.DataFrame: # exam, spacing (mm per pixel), exam_source; missing where the table does not know the case
     "Find each case in a provenance table, by what it shows."
     row, source = np.full(len(cases), -1), np.full(len(cases), None, object)
-    for mine,theirs in (('image_sha256', 'pixels_sha256'), ('annotation_sha256', 'annotation_sha256'), ('dhash', None)):
+    for mine, theirs in (('image_sha256', 'pixels_sha256'), ('annotation_sha256',
+                                                             'annotation_sha256'), ('dhash', None)):
         todo = np.flatnonzero((row < 0) & cases[mine].notna().to_numpy())
         values = cases[mine].iloc[todo].tolist()
         hit = nearest_rows(values, table) if theirs is None else find_rows(values, table[theirs])
         row[todo] = hit
         source[todo[hit >= 0]] = 'table:' + mine.split('_')[0]
     row_size = cases.reindex(columns=['height', 'width']).to_numpy(float)
-    sure = (source != 'table:dhash') | ((row_size >= HC18_SIZES[0]) & (row_size <= HC18_SIZES[1])).all(1)   # the hash is blind to the size
-    exam, spacing = ([column[r] if r >= 0 else missing for r in row] for column,missing in ((list(table.exam), None), (list(table.pixel_size_mm), np.nan)))
-    return pd.DataFrame(dict(exam=pd.Series(exam, cases.index, object), spacing=pd.Series(spacing, cases.index, float).where(sure),
-                             exam_source=pd.Series(source, cases.index, object)))
+    # the hash is blind to the size
+    sure = (source != 'table:dhash') | ((row_size >= HC18_SIZES[0]) &
+                                        (row_size <= HC18_SIZES[1])).all(1)
+    exam, spacing = ([column[r] if r >= 0 else missing
+                      for r in row]
+                     for column, missing in ((list(table.exam), None), (list(table.pixel_size_mm),
+                                                                        np.nan)))
+    return pd.DataFrame(
+        dict(exam=pd.Series(exam, cases.index,
+                            object), spacing=pd.Series(spacing, cases.index, float).where(sure),
+             exam_source=pd.Series(source, cases.index, object)))
 
-def find_rows(values, column)->np.ndarray: # (N,): the first row of `column` that has the value, else -1
+def find_rows(values,
+              column) -> np.ndarray:  # (N,): the first row of `column` that has the value, else -1
     "Where each value stands in a column."
     first = {v: i for i,v in reversed(list(enumerate(column)))}
     return np.array([first.get(v, -1) for v in values], int)
@@ -589,15 +718,25 @@ def look_up(
     "What a user's table says of each case."
     t = read_table(path, (column,))
     key = next((k for k in ('case', 'image') if k in t.columns), None)
-    if key is None: raise InputError(path, f'its columns are {", ".join(t.columns)}', 'it needs case (or image: a path or a file name), and commas between columns')
+    if key is None:
+        raise InputError(
+            path, f'its columns are {", ".join(t.columns)}',
+            'it needs case (or image: a path or a file name), and commas between columns')
     says = defaultdict(dict)
-    for name,value in t[[key, column]].dropna().itertuples(index=False): says[nfc(name.strip().replace('\\', '/'))][value.strip()] = True
+    for name, value in t[[key, column]].dropna().itertuples(index=False):
+        says[nfc(name.strip().replace('\\', '/'))][value.strip()] = True
     twice = [n for n,v in says.items() if len(v) > 1]
-    if twice: raise InputError(path, f'it names {len(twice)} cases twice, with different {column} (first: {twice[0]})', 'keep one row for each')
+    if twice:
+        raise InputError(
+            path, f'it names {len(twice)} cases twice, with different {column} (first: {twice[0]})',
+            'keep one row for each')
     wanted = [nfc(w) for w in cases[key]]
-    if key == 'image' and not any('/' in n for n in says): wanted = [w.rpartition('/')[2] for w in wanted]
+    if key == 'image' and not any('/' in n for n in says):
+        wanted = [w.rpartition('/')[2] for w in wanted]
     found = [next(iter(says[w])) if w in says else None for w in wanted]
-    if not any(found): raise InputError(path, f'none of its {len(t)} rows names one of the {len(cases)} cases', f'its column {key} holds names such as {wanted[0]}')
+    if not any(found):
+        raise InputError(path, f'none of its {len(t)} rows names one of the {len(cases)} cases',
+                         f'its column {key} holds names such as {wanted[0]}')
     return found
 
 def find_in_path(
@@ -607,9 +746,16 @@ def find_in_path(
 )->list: # What the group finds in each, None where nothing
     "What a regular expression finds in the paths of images."
     e = compiled(nfc(pattern), where)
-    if e.groups != 1: raise InputError(where, f'{pattern!r} has {e.groups} groups', 'mark what names the exam with one pair of brackets, such as patient(\\d+)')
+    if e.groups != 1:
+        raise InputError(
+            where, f'{pattern!r} has {e.groups} groups',
+            'mark what names the exam with one pair of brackets, such as patient(\\d+)')
     found = [m[1] if (m := e.search(nfc(p))) else None for p in images]
-    if not any(found): raise InputError(where, f'{pattern!r} is found in none of {len(found)} paths (first: {next(iter(images))})', 'correct it, or leave it out')
+    if not any(found):
+        raise InputError(
+            where,
+            f'{pattern!r} is found in none of {len(found)} paths (first: {next(iter(images))})',
+            'correct it, or leave it out')
     return found
 
 def given_exams(
@@ -617,7 +763,8 @@ def given_exams(
     exams, # A CSV (its name ends with .csv), or a regular expression
 )->tuple: # ('csv' or 'regex'; a list of names, None where it says nothing)
     "The exams that a user names."
-    how, found = ('csv', look_up(cases, exams, 'exam')) if is_csv(exams) else ('regex', find_in_path(cases.image, exams))
+    how, found = ('csv', look_up(
+        cases, exams, 'exam')) if is_csv(exams) else ('regex', find_in_path(cases.image, exams))
     return how, [f'{how}-{f}' if f else None for f in found]
 
 def is_csv(
@@ -676,16 +823,22 @@ def add_exams(
         header = [h if isinstance(h, str) and h else None for h in cases.header_exam]
         exam, source = join_exams(exam, source, 'dicom', header, names)
     exam, source = join_exams(exam, source, 'name', named_exams(cases), names)
-    own = [f'pixels-{h[:12]}' if isinstance(h, str) else f'case-{n}' for n,h in zip(names, cases.image_sha256)]
+    own = [
+        f'pixels-{h[:12]}' if isinstance(h, str) else f'case-{n}'
+        for n, h in zip(names, cases.image_sha256)
+    ]
     exam, source = join_exams(exam, source, 'copies', copied_exams(cases, exam, own), names)
     _warn_exams(cases, exam, source)
-    unknown, copied = [n for n,e in zip(names, exam) if e is None], sum(s == 'copies' for s in source)
+    unknown, copied = [n for n, e in zip(names, exam) if e is None], sum(s == 'copies'
+                                                                         for s in source)
     if unknown or copied:
         more = f' {copied} more are near duplicates of others, and stay with them.' if copied else ''
         warnings.warn(f'The exam of {len(unknown)} of {len(cases)} cases is not known{f" (first: {unknown[0]})" if unknown else ""}, and leakage between splits '
                       f'cannot be ruled out: pictures of one patient may lie on both sides.{more} Name the exams in a CSV or by a regular expression.', stacklevel=2)
-    return add_spacing(cases.assign(exam=[e or o for e,o in zip(exam, own)], exam_source=[s or 'none' for s in source]), m.spacing,
-                       None if spacing is None else given_spacing(cases, spacing))
+    return add_spacing(
+        cases.assign(exam=[e or o for e, o in zip(exam, own)],
+                     exam_source=[s or 'none' for s in source]), m.spacing,
+        None if spacing is None else given_spacing(cases, spacing))
 
 def straddling(
     cases, # With exam, exam_source and image_sha256
@@ -695,7 +848,10 @@ def straddling(
     for i,h in enumerate(cases.image_sha256):
         if isinstance(h, str) and h: groups[h].append(i)
     told = lambda i: str(source[i]).split(':')[0] in ('csv', 'regex', 'dicom')
-    return [g for g in groups.values() if len({exam[i] for i in g} - {None}) > 1 and any(map(told, g))]
+    return [
+        g for g in groups.values() if len({exam[i]
+                                           for i in g} - {None}) > 1 and any(map(told, g))
+    ]
 
 def by_study(
     exam, # Exams, None where unknown
@@ -737,7 +893,10 @@ def named_exams(
     for name in set(cases.layout) & set(LAYOUTS) if 'layout' in cases else ():
         if not LAYOUTS[name].exam: continue
         found = find_in_path(cases.image, LAYOUTS[name].exam, f'layout {name}')
-        out = [f'name-{f}' if f is not None and l == name else o for o,f,l in zip(out, found, cases.layout)]
+        out = [
+            f'name-{f}' if f is not None and l == name else o
+            for o, f, l in zip(out, found, cases.layout)
+        ]
     return out
 
 def add_spacing(
@@ -750,11 +909,18 @@ def add_spacing(
     layout, row, col = (cases.get(c, nan) for c in ('pixel_size_mm', 'spacing_row', 'spacing_col'))
     mine = dict(row=nan, col=nan) if given is None else given
     if 'spacing_source' in cases:   # called again
-        if given is None: mine = {k: o.where(cases.spacing_source == 'user') for k,o in (('row', row), ('col', col))}
+        if given is None:
+            mine = {
+                k: o.where(cases.spacing_source == 'user')
+                for k, o in (('row', row), ('col', col))
+            }
         row, col = (o.where(cases.spacing_source == 'file') for o in (row, col))
     row, col = _sane(cases, row, col)
-    source = np.select([mine['row'].notna(), known.notna(), layout.notna(), row.notna()], ['user', 'table', 'layout', 'file'], '')
-    spacing_row, spacing_col = (mine[k].fillna(known).fillna(layout).fillna(o) for k,o in (('row', row), ('col', col)))
+    source = np.select(
+        [mine['row'].notna(), known.notna(),
+         layout.notna(), row.notna()], ['user', 'table', 'layout', 'file'], '')
+    spacing_row, spacing_col = (mine[k].fillna(known).fillna(layout).fillna(o)
+                                for k, o in (('row', row), ('col', col)))
     return cases.assign(spacing_row=spacing_row, spacing_col=spacing_col, spacing_source=source)
 
 def _sane(cases, row, col):
@@ -762,9 +928,15 @@ def _sane(cases, row, col):
     row, col = row.astype(float), col.astype(float)
     bad = row.notna() & ~(row.between(*SPACINGS) & col.between(*SPACINGS))
     if not bad.any(): return row, col
-    try: check_spacing(cases.case[bad].iloc[0], row[bad].iloc[0] if not SPACINGS[0] <= row[bad].iloc[0] <= SPACINGS[1] else col[bad].iloc[0])
-    except InputError as e: said = f'{e.path}: {e.found}'
-    warnings.warn(f'The size of a pixel in the header of {bad.sum()} of {len(cases)} pictures cannot be, and is taken for unknown ({said}). Give it: --spacing of fetal_seg_prepare.', stacklevel=4)
+    try:
+        check_spacing(
+            cases.case[bad].iloc[0], row[bad].iloc[0]
+            if not SPACINGS[0] <= row[bad].iloc[0] <= SPACINGS[1] else col[bad].iloc[0])
+    except InputError as e:
+        said = f'{e.path}: {e.found}'
+    warnings.warn(
+        f'The size of a pixel in the header of {bad.sum()} of {len(cases)} pictures cannot be, and is taken for unknown ({said}). Give it: --spacing of fetal_seg_prepare.',
+        stacklevel=4)
     return row.where(~bad), col.where(~bad)
 
 # %% ../nbs/00_data.ipynb #3c902181
@@ -775,10 +947,18 @@ def given_spacing(
     "The side of a pixel that a user names."
     if not is_csv(spacing):
         mm = to_number(spacing)
-        if np.isnan(mm): raise InputError('--spacing', f'{spacing!r} is neither a number nor the name of a CSV', 'give the side of a pixel in mm, such as 0.13, or a table NAME.csv')
+        if np.isnan(mm):
+            raise InputError('--spacing', f'{spacing!r} is neither a number nor the name of a CSV',
+                             'give the side of a pixel in mm, such as 0.13, or a table NAME.csv')
         return pd.DataFrame(dict(row=check_spacing('--spacing', mm), col=mm), index=cases.index)
-    columns = ('spacing_row', 'spacing_col') if {'spacing_row', 'spacing_col'} <= set(read_table(spacing, ()).columns) else ('spacing', 'spacing')
-    out = pd.DataFrame({k: [np.nan if v is None else to_number(v) for v in look_up(cases, spacing, c)] for k,c in zip(('row', 'col'), columns)}, index=cases.index)
+    columns = ('spacing_row', 'spacing_col') if {'spacing_row', 'spacing_col'} <= set(
+        read_table(spacing, ()).columns) else ('spacing', 'spacing')
+    out = pd.DataFrame(
+        {
+            k: [np.nan if v is None else to_number(v)
+                for v in look_up(cases, spacing, c)]
+            for k, c in zip(('row', 'col'), columns)
+        }, index=cases.index)
     said = [[v is not None for v in look_up(cases, spacing, c)] for c in columns]
     for r,name,*there in zip(out.itertuples(), cases.case, *said):
         for mm,is_said in zip((r.row, r.col), there):
@@ -795,10 +975,12 @@ def assign_parts(
     n, k = len(u), len(edges) - 1
     part = np.searchsorted(edges[1:-1], u, side='right')
     if n < k or len(np.unique(part)) == k: return part
-    order = np.argsort(u, kind='stable')                         # parts stay in order: it is enough to move the cuts between them
+    # parts stay in order: it is enough to move the cuts between them
+    order = np.argsort(u, kind='stable')
     x, enters, least = u[order,None], np.zeros((n,k), bool), np.full(k, np.inf)
     for i,far in enumerate(np.maximum(np.maximum(edges[:-1] - x, x - edges[1:]), 0)):
-        one_on = np.r_[np.inf if i else 0, least[:-1]]           # least total so far, if number i is the first of its part
+        # least total so far, if number i is the first of its part
+        one_on = np.r_[np.inf if i else 0, least[:-1]]
         enters[i] = one_on < least
         least = np.minimum(one_on, least) + far
     at = k - 1
@@ -816,15 +998,19 @@ def split_cases(
 )->pd.DataFrame: # `cases` with `split`: train, valid or test
     "Split by exam."
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError('fractions', f'{fractions} are not three shares that add up to 1', 'give for example (0.8, 0.1, 0.1)')
+        raise InputError('fractions', f'{fractions} are not three shares that add up to 1',
+                         'give for example (0.8, 0.1, 0.1)')
     if how not in ('hash', 'area'): return cases.assign(split=given_splits(cases, how))
     wanted, exams = np.array(SPLITS)[np.array(fractions) > 0], sorted(set(cases.exam), key=str)
     if len(exams) < len(wanted):
-        raise InputError('fractions', f'{len(exams)} exams cannot fill the splits {", ".join(wanted)}',
-                         f'at least {len(wanted)} exams are needed: add cases, or prepare with a share of 0 for a split that is not wanted')
+        raise InputError(
+            'fractions', f'{len(exams)} exams cannot fill the splits {", ".join(wanted)}',
+            f'at least {len(wanted)} exams are needed: add cases, or prepare with a share of 0 for a split that is not wanted'
+        )
     if how == 'area':
         shares = share_folds(fractions, min(20, len(exams)))
-        return cases.assign(split=np.repeat(SPLITS, shares)[stratified_folds(cases, sum(shares), seed)])
+        return cases.assign(
+            split=np.repeat(SPLITS, shares)[stratified_folds(cases, sum(shares), seed)])
     edges = np.r_[0, np.cumsum([f for f in fractions if f > 0])[:-1], 1]
     part = assign_parts([unit_hash(e, seed) for e in exams], edges)
     return cases.assign(split=cases.exam.map(dict(zip(exams, wanted[part].tolist()))))
@@ -835,7 +1021,8 @@ def share_folds(
     most:int=20, # Folds at most; finer shares are rounded
 )->list: # Folds for train, valid and test
     "How many equal folds make up each share."
-    k = next((k for k in range(1, most) if all(abs(f*k - round(f*k)) < 1e-6 for f in fractions)), most)
+    k = next((k for k in range(1, most) if all(abs(f*k - round(f*k)) < 1e-6 for f in fractions)),
+             most)
     cuts = [round(c*k) for c in (0, fractions[0], fractions[0]+fractions[1], 1)]
     shares = np.diff(cuts)
     for i in (i for i,f in enumerate(fractions) if f > 0 and not shares[i]):
@@ -849,20 +1036,29 @@ def stratified_folds(
     seed:int=0, # Of the shuffling
 )->np.ndarray: # (N,): a fold each, 0 to k-1
     "Folds of whole exams that are alike in area."
-    if 'area' not in cases or cases.area.isna().any(): raise InputError('area', 'is not known of all cases', "it is measured on masks: call prepare, or choose 'hash'")
-    if cases.exam.nunique() < k: raise InputError('cases', f'{cases.exam.nunique()} exams cannot be dealt to {k} folds', "add cases, or choose 'hash'")
+    if 'area' not in cases or cases.area.isna().any():
+        raise InputError('area', 'is not known of all cases',
+                         "it is measured on masks: call prepare, or choose 'hash'")
+    if cases.exam.nunique() < k:
+        raise InputError('cases', f'{cases.exam.nunique()} exams cannot be dealt to {k} folds',
+                         "add cases, or choose 'hash'")
     out = np.zeros(len(cases), int)
     if k == 1: return out
     from sklearn.model_selection import StratifiedGroupKFold
-    order = np.lexsort((cases.area, cases.exam))                                   # so that the order of rows does not matter
-    bins = cases.area.iloc[order].rank(method='first').to_numpy() * min(10, len(cases)//k) // (len(cases)+1)
-    parts = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(order, bins, cases.exam.iloc[order])
+    # so that the order of rows does not matter
+    order = np.lexsort((cases.area, cases.exam))
+    bins = cases.area.iloc[order].rank(method='first').to_numpy()*min(
+        10,
+        len(cases)//k)//(len(cases) + 1)
+    parts = StratifiedGroupKFold(k, shuffle=True,
+                                 random_state=seed).split(order, bins, cases.exam.iloc[order])
     for fold,(_,test) in enumerate(parts): out[order[test]] = fold
     return _fill_folds(out, cases.exam, k)
 
 def _fill_folds(fold, exam, k):
     "Give an empty fold the smallest exam of the fold that has most exams (whole exams of many pictures can leave one empty)."
-    table = pd.DataFrame(dict(fold=np.asarray(fold), exam=np.asarray(exam))).groupby('exam').fold.agg(['first', 'size'])
+    table = pd.DataFrame(dict(fold=np.asarray(fold),
+                              exam=np.asarray(exam))).groupby('exam').fold.agg(['first', 'size'])
     for i in sorted(set(range(k)) - set(table['first'])):
         most = table['first'].value_counts().sort_index().idxmax()
         table.loc[table['size'][table['first'] == most].idxmin(), 'first'] = i
@@ -876,7 +1072,9 @@ def torn_exams(
     "Exams that a split tears apart."
     g = cases.groupby('exam', sort=False)
     torn = g[by].nunique()
-    rows = [(e, *(', '.join(map(str, dict.fromkeys(g.get_group(e)[c]))) for c in (by, 'case'))) for e in torn.index[torn > 1]]
+    rows = [(e, *(', '.join(map(str, dict.fromkeys(g.get_group(e)[c])))
+                  for c in (by, 'case')))
+            for e in torn.index[torn > 1]]
     return pd.DataFrame(rows, columns=['exam', 'parts', 'cases'])
 
 def given_splits(
@@ -884,18 +1082,26 @@ def given_splits(
     how, # given, or a CSV with the columns split and case (or image)
 )->list: # train, valid or test
     "The user's own split, as it is; with a warning where it tears exams apart."
-    if how != 'given' and not is_csv(how): raise InputError('split', f'{how!r} is not known', 'choose hash, area, given, or name a CSV with the columns case and split')
+    if how != 'given' and not is_csv(how):
+        raise InputError('split', f'{how!r} is not known',
+                         'choose hash, area, given, or name a CSV with the columns case and split')
     said = list(cases.given_split) if how == 'given' else look_up(cases, how, 'split')
     none = [c for c,s in zip(cases.case, said) if not isinstance(s, str) or not s]
     if none:
-        raise InputError('split' if how == 'given' else how, f'{len(none)} of {len(cases)} cases have no split (first: {none[0]})',
-                         'the folders of the layout `folders` are a split, those of others are none: name a CSV, or choose hash' if how == 'given' else 'give every case one')
+        raise InputError(
+            'split' if how == 'given' else how,
+            f'{len(none)} of {len(cases)} cases have no split (first: {none[0]})',
+            'the folders of the layout `folders` are a split, those of others are none: name a CSV, or choose hash'
+            if how == 'given' else 'give every case one')
     split = [SPLIT_NAMES.get(s.strip().lower()) for s in said]
-    if None in split: raise InputError(how, f'{said[split.index(None)]!r} is no split', f'name them {", ".join(SPLITS)}')
+    if None in split:
+        raise InputError(how, f'{said[split.index(None)]!r} is no split',
+                         f'name them {", ".join(SPLITS)}')
     torn = torn_exams(cases.assign(split=split))
     if len(torn):
-        warnings.warn(f'The given split has pictures of one exam in two parts, so a test on it is in part a test of memory: {len(torn)} exams '
-                      f'(first: {torn.exam[0]} with {torn.cases[0]} in {torn.parts[0]}).', stacklevel=3)
+        warnings.warn(
+            f'The given split has pictures of one exam in two parts, so a test on it is in part a test of memory: {len(torn)} exams '
+            f'(first: {torn.exam[0]} with {torn.cases[0]} in {torn.parts[0]}).', stacklevel=3)
     return split
 
 # %% ../nbs/00_data.ipynb #2713e7e4
@@ -906,8 +1112,11 @@ def fold_cases(
     how:str='hash', # hash, or area (stratified)
 )->pd.DataFrame: # `cases` with `fold`, 0 to k-1
     "Deal exams to k folds."
-    if k < 2 or k > cases.exam.nunique(): raise InputError('k', f'{k} folds of {cases.exam.nunique()} exams', 'ask for 2 folds or more, and for no more than there are exams')
-    if how not in ('hash', 'area'): raise InputError('how', f'{how!r} is not known', 'choose hash or area')
+    if k < 2 or k > cases.exam.nunique():
+        raise InputError('k', f'{k} folds of {cases.exam.nunique()} exams',
+                         'ask for 2 folds or more, and for no more than there are exams')
+    if how not in ('hash', 'area'):
+        raise InputError('how', f'{how!r} is not known', 'choose hash or area')
     if how == 'area': return cases.assign(fold=stratified_folds(cases, k, seed))
     exams = sorted(set(cases.exam), key=str)
     part = assign_parts([unit_hash(f'fold {e}', seed) for e in exams], np.arange(k+1)/k)
@@ -952,4 +1161,5 @@ def read_raw(
     "Find the cases of a raw folder, tell their exams apart, and split them."
     cases, left_out = find_cases(raw, layout)
     region = settle_region(raw, cases, region)
-    return split_cases(add_exams(add_fingerprints(cases, raw, workers, region), exams=exams), fractions, seed, how), left_out
+    return split_cases(add_exams(add_fingerprints(cases, raw, workers, region), exams=exams),
+                       fractions, seed, how), left_out

@@ -19,9 +19,11 @@ from pathlib import Path, PurePosixPath
 from .core import InputError, progress, read_json, write_json
 
 # %% ../nbs/00a_download.ipynb #e6539c1c
-TRIES, MAX_WAIT, TIMEOUT = 6, 120, (10, 60)   # tries of one request; seconds we wait at most; seconds to connect and between bytes
+# tries of one request; seconds we wait at most; seconds to connect and between bytes
+TRIES, MAX_WAIT, TIMEOUT = 6, 120, (10, 60)
 BUSY = (429, 500, 502, 503, 504)              # answers after which asking again may help
-HEADERS = {'User-Agent': 'fetal_seg', 'Accept-Encoding': 'identity'}   # identity: the bytes that the record's MD5 is of
+# identity: the bytes that the record's MD5 is of
+HEADERS = {'User-Agent': 'fetal_seg', 'Accept-Encoding': 'identity'}
 
 class _Again(Exception):
     "What may succeed when it is tried again, after `wait` seconds (None: as we see fit)."
@@ -42,7 +44,8 @@ def check_answer(
     "Raise unless the server sends what it was asked for (or, with 416, says that a range is not there)."
     what = f'the server answers {r.status_code} ({r.reason})'
     if r.status_code in BUSY: raise _Again(what, asked_wait(r.headers.get('Retry-After')))
-    if r.status_code >= 400 and r.status_code != 416: raise InputError(url, what, 'open the address in a browser: the file may have moved')
+    if r.status_code >= 400 and r.status_code != 416:
+        raise InputError(url, what, 'open the address in a browser: the file may have moved')
 
 def retry(
     f, # Called without arguments; may raise one of requests' exceptions
@@ -57,13 +60,17 @@ def retry(
         try: return f()
         except _Again as e: why, wait = str(e), e.wait
         except requests.exceptions.ChunkedEncodingError: why, wait = 'the connection was cut', None
-        except requests.RequestException as e: why, wait = f'the connection failed ({type(e).__name__})', None
+        except requests.RequestException as e:
+            why, wait = f'the connection failed ({type(e).__name__})', None
         if wait is None: wait = min(2**(i-1), 8)
-        if wait > MAX_WAIT: raise InputError(url, f'{why} and asks us to wait {wait:.0f} s', 'call again after that time: what has arrived is kept')
+        if wait > MAX_WAIT:
+            raise InputError(url, f'{why} and asks us to wait {wait:.0f} s',
+                             'call again after that time: what has arrived is kept')
         if i == tries: break
         if desc: print(f'{desc}: {why}; trying again in {wait:.0f} s', file=sys.stderr)
         sleep(wait)
-    raise InputError(url, f'{why}, at the last of {tries} tries', 'check the network, then call again: what has arrived is kept')
+    raise InputError(url, f'{why}, at the last of {tries} tries',
+                     'check the network, then call again: what has arrived is kept')
 
 # %% ../nbs/00a_download.ipynb #143c8474
 def zenodo_files(
@@ -76,12 +83,22 @@ def zenodo_files(
     "The files of a Zenodo record: where they are, their sizes (bytes) and their MD5."
     import requests
     def get():
-        with requests.get(url, headers=HEADERS, timeout=TIMEOUT) as r: return check_answer(r, url) or r.content
+        with requests.get(url, headers=HEADERS, timeout=TIMEOUT) as r:
+            return check_answer(r, url) or r.content
     body = retry(get, url, tries, sleep, desc)
-    try: files = {f['key']: dict(url=f['links']['self'], size=int(f['size']), md5=_md5_of(f['checksum'])) for f in json.loads(body)['files']}
-    except (KeyError, TypeError, ValueError) as e: raise InputError(url, 'the answer is no Zenodo record', 'open the address in a browser, then try again') from e
+    try:
+        files = {
+            f['key']: dict(url=f['links']['self'], size=int(f['size']), md5=_md5_of(f['checksum']))
+            for f in json.loads(body)['files']
+        }
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(url, 'the answer is no Zenodo record',
+                         'open the address in a browser, then try again') from e
     missing = [n for n in names if n not in files]
-    if missing: raise InputError(url, f'the record has no {missing[0]}; it has {", ".join(files) or "no file"}', 'check the number of the record')
+    if missing:
+        raise InputError(url,
+                         f'the record has no {missing[0]}; it has {", ".join(files) or "no file"}',
+                         'check the number of the record')
     return files
 
 def _md5_of(s):
@@ -95,7 +112,8 @@ def md5_file(
     path, # A file of any size: it is read in pieces
 )->str: # 32 hexadecimal digits
     "MD5 of a file's bytes."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 def starts_at(
     r, # The answer, a `requests.Response`
@@ -118,7 +136,8 @@ def get_rest(
     import requests
     have, tag = so_far(part)
     if have == size: return
-    headers = HEADERS | ({'Range': f'bytes={have}-'} if have else {}) | ({'If-Range': tag} if tag.startswith('"') else {})
+    headers = HEADERS | ({'Range': f'bytes={have}-'}
+                         if have else {}) | ({'If-Range': tag} if tag.startswith('"') else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as r:
         check_answer(r, url)
         start = starts_at(r, have, tag)
@@ -143,7 +162,9 @@ def check_size(
     size:int, # Bytes, as the record says
 ):
     "Raise unless a file has the size that the record says."
-    if found != size: raise InputError(url, f'the server sends {found} bytes, the record says {size}', 'open the address in a browser: something else may answer in its place')
+    if found != size:
+        raise InputError(url, f'the server sends {found} bytes, the record says {size}',
+                         'open the address in a browser: something else may answer in its place')
 
 def write_body(
     r, # The answer, a `requests.Response`
@@ -155,7 +176,9 @@ def write_body(
     "Write what arrives, under a progress bar in bytes."
     from tqdm import tqdm
     have, quiet = start, desc is None or not sys.stderr.isatty()
-    with open(part, 'ab' if start else 'wb') as f, tqdm(total=size, initial=start, unit='B', unit_scale=True, desc=desc, disable=quiet) as bar:
+    with open(part,
+              'ab' if start else 'wb') as f, tqdm(total=size, initial=start, unit='B',
+                                                  unit_scale=True, desc=desc, disable=quiet) as bar:
         if not start: Path(f'{part}.etag').write_text(r.headers.get('ETag', ''), encoding='utf-8')
         for chunk in r.iter_content(CHUNK):
             if (have := have + len(chunk)) > size: break
@@ -185,23 +208,29 @@ def fetch(
     Path(f'{part}.etag').unlink(missing_ok=True)
     if found != md5:
         part.unlink()
-        raise InputError(url, f'its MD5 is {found}, the record says {md5}', 'what had arrived was deleted: call again')
+        raise InputError(url, f'its MD5 is {found}, the record says {md5}',
+                         'what had arrived was deleted: call again')
     os.replace(part, path)
     return path
 
 # %% ../nbs/00a_download.ipynb #97fea365
-MAX_FILES, MAX_BYTES, MAX_RATIO = 20_000, 4 << 30, 100   # members; bytes; bytes unpacked over bytes packed
+# members; bytes; bytes unpacked over bytes packed
+MAX_FILES, MAX_BYTES, MAX_RATIO = 20_000, 4 << 30, 100
 
 def fault(
     m, # A `zipfile.ZipInfo`
 )->str: # '' where there is none
     "Why a member of an archive may not be unpacked."
-    for name in (m.orig_filename, m.filename):   # as it stands in the archive, and as zipfile reads it
-        if re.search(r'[\\:\0]', name) or {'', '.', '..'} & set(name.removesuffix('/').split('/')): return 'leads out of the folder'
-    if stat.S_IFMT(m.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR): return 'is a link or a device'
+    # as it stands in the archive, and as zipfile reads it
+    for name in (m.orig_filename, m.filename):
+        if re.search(r'[\\:\0]', name) or {'', '.', '..'} & set(name.removesuffix('/').split('/')):
+            return 'leads out of the folder'
+    if stat.S_IFMT(m.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return 'is a link or a device'
     if m.flag_bits & 0x41: return 'is encrypted'
     if m.header_offset < 0: return 'lies outside the archive'
-    return '' if m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else f'is compressed by method {m.compress_type}'
+    return '' if m.compress_type in (
+        zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else f'is compressed by method {m.compress_type}'
 
 def check_members(
     archive, # What the error names
@@ -210,12 +239,18 @@ def check_members(
     max_files:int=MAX_FILES, # Members at most
 ):
     "Raise unless an archive may be unpacked, by what its directory says."
-    def refuse(found): raise InputError(archive, found, 'do not unpack this archive; download it again from its publisher')
+    def refuse(found):
+        raise InputError(archive, found,
+                         'do not unpack this archive; download it again from its publisher')
     if len(members) > max_files: refuse(f'{len(members)} members, more than {max_files}')
     for m in members:
         if fault(m): refuse(f'{m.orig_filename!r} {fault(m)}')
     files = [m.filename.casefold() for m in members if not m.is_dir()]
-    folders = {str(p) for m in members for p in PurePosixPath(m.filename.casefold() + ('x' if m.is_dir() else '')).parents}
+    folders = {
+        str(p)
+        for m in members
+        for p in PurePosixPath(m.filename.casefold() + ('x' if m.is_dir() else '')).parents
+    }
     if len(set(files)) < len(files) or folders & set(files): refuse('two members have one name')
     total = sum(m.file_size for m in members)
     if total > limit: refuse(f'it expands to {total} bytes, more than {limit}')
@@ -232,7 +267,9 @@ def unpack_member(
     if m.is_dir(): return left
     with z.open(m) as src, open(to, 'xb') as f:
         while chunk := src.read(1 << 20):
-            if (left := left - len(chunk)) < 0: raise InputError(z.filename, 'it expands to more bytes than it says', 'do not unpack this archive')
+            if (left := left - len(chunk)) < 0:
+                raise InputError(z.filename, 'it expands to more bytes than it says',
+                                 'do not unpack this archive')
             f.write(chunk)
     return left
 
@@ -247,7 +284,9 @@ def extract_zip(
     "Unpack an archive whole or not at all, and nothing outside `out`."
     archive, out = Path(archive), Path(out)
     if out.exists(): raise InputError(out, 'this is there already', 'name a new folder')
-    left, tmp = int(min(max_bytes, max_ratio*archive.stat().st_size)), out.with_name(f'.{out.name}-{uuid.uuid4().hex[:8]}')
+    left, tmp = int(min(
+        max_bytes,
+        max_ratio*archive.stat().st_size)), out.with_name(f'.{out.name}-{uuid.uuid4().hex[:8]}')
     try:
         with zipfile.ZipFile(archive) as z:
             check_members(archive, z.infolist(), left, max_files)
@@ -256,7 +295,8 @@ def extract_zip(
             for m in progress(z.infolist(), desc=desc): left = unpack_member(z, m, tmp, left)
         os.replace(tmp, out)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as e:
-        raise InputError(archive, f'the archive is damaged ({e})', 'delete it and download it again') from e
+        raise InputError(archive, f'the archive is damaged ({e})',
+                         'delete it and download it again') from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return out
 
@@ -266,7 +306,10 @@ def check_space(
 ):
     "Raise unless there is room for `need` bytes more."
     free = shutil.disk_usage(folder).free
-    if free < need: raise InputError(folder, f'{free/1e6:.1f} MB are free on this disk, {need/1e6:.1f} MB are needed', 'free some, or name a folder on another disk with --out')
+    if free < need:
+        raise InputError(folder,
+                         f'{free/1e6:.1f} MB are free on this disk, {need/1e6:.1f} MB are needed',
+                         'free some, or name a folder on another disk with --out')
 
 # %% ../nbs/00a_download.ipynb #55d3e554
 @contextmanager
@@ -278,13 +321,20 @@ def claimed(
     work = Path(f'{os.path.abspath(out)}.download')
     file = work/'SOURCE.json'
     if not file.exists() and os.path.lexists(out) and not is_empty(out):
-        raise InputError(out, 'this is not empty, and was not made by this command', 'if it is a complete download, use it as it is; else name a new folder with --out')
+        raise InputError(
+            out, 'this is not empty, and was not made by this command',
+            'if it is a complete download, use it as it is; else name a new folder with --out')
     work.mkdir(parents=True, exist_ok=True)
     with open(work/'lock', 'w') as f:
         try: lock(f)
-        except OSError as e: raise InputError(out, f'another download into this folder is running ({e.strerror})', 'wait until it has ended, or name another folder with --out') from e
-        source = read_json(file, 'record of the download') if file.exists() else dict(about, files={})
-        if source.get('url') != about['url']: raise InputError(out, f'this holds {source.get("url")}', 'name another folder with --out')
+        except OSError as e:
+            raise InputError(out, f'another download into this folder is running ({e.strerror})',
+                             'wait until it has ended, or name another folder with --out') from e
+        source = read_json(file, 'record of the download') if file.exists() else dict(
+            about, files={})
+        if source.get('url') != about['url']:
+            raise InputError(out, f'this holds {source.get("url")}',
+                             'name another folder with --out')
         yield work, source
 
 def is_empty(path)->bool:
@@ -301,18 +351,24 @@ def lock(f):
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 # %% ../nbs/00a_download.ipynb #d73f3ec0
-HC18 = dict(name='HC18', title='Automated measurement of fetal head circumference using 2D ultrasound images', doi='10.5281/zenodo.1327317',
-            citation='van den Heuvel TLA, de Bruijn D, de Korte CL, van Ginneken B (2018). Automated measurement of fetal head '
-                     'circumference using 2D ultrasound images. Zenodo. https://doi.org/10.5281/zenodo.1327317',
-            licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
-PARTS = dict(train=('training_set.zip', 'training_set_pixel_size_and_HC.csv'), test=('test_set.zip', 'test_set_pixel_size.csv'))
+HC18 = dict(
+    name='HC18',
+    title='Automated measurement of fetal head circumference using 2D ultrasound images',
+    doi='10.5281/zenodo.1327317', citation=
+    'van den Heuvel TLA, de Bruijn D, de Korte CL, van Ginneken B (2018). Automated measurement of fetal head '
+    'circumference using 2D ultrasound images. Zenodo. https://doi.org/10.5281/zenodo.1327317',
+    licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
+PARTS = dict(train=('training_set.zip', 'training_set_pixel_size_and_HC.csv'),
+             test=('test_set.zip', 'test_set_pixel_size.csv'))
 
 def tally(
     path, # A file or a folder
 )->list: # [files, bytes]; [0, 0] where there is nothing
     "How much lies there."
     path = Path(path)
-    sizes = [p.stat().st_size for p in (path.rglob('*') if path.is_dir() else [path]) if p.is_file()]
+    sizes = [
+        p.stat().st_size for p in (path.rglob('*') if path.is_dir() else [path]) if p.is_file()
+    ]
     return [len(sizes), sum(sizes)]
 
 def in_place(
@@ -323,7 +379,10 @@ def in_place(
     for name,(n,size) in (file or {'holds': {}})['holds'].items():
         found = tally(out/name)
         if (out/name).exists() and (found[0] < n or found[1] < size):
-            raise InputError(out/name, f'{found[0]} files with {found[1]} bytes, {n} with {size} were downloaded', 'put back what is missing, or move the rest away to download it again')
+            raise InputError(
+                out/name,
+                f'{found[0]} files with {found[1]} bytes, {n} with {size} were downloaded',
+                'put back what is missing, or move the rest away to download it again')
     return bool(file) and all((out/name).exists() for name in file['holds'])
 
 def put_in_place(
@@ -339,8 +398,11 @@ def put_in_place(
     else: stage.mkdir(); shutil.copyfile(got, stage/got.name)
     holds = {p.name: tally(p) for p in sorted(stage.iterdir())}
     for name,n in holds.items():
-        if (out/name).exists() and tally(out/name) != n: raise InputError(out/name, 'this is there already, and is not what was downloaded', 'move it away, then call again')
-    source['files'][got.name] = dict(file, date=datetime.now(timezone.utc).date().isoformat(), holds=holds)
+        if (out/name).exists() and tally(out/name) != n:
+            raise InputError(out/name, 'this is there already, and is not what was downloaded',
+                             'move it away, then call again')
+    source['files'][got.name] = dict(file, date=datetime.now(timezone.utc).date().isoformat(),
+                                     holds=holds)
     write_json(got.with_name('SOURCE.json'), source)
     out.mkdir(parents=True, exist_ok=True)
     for name in holds:
@@ -366,36 +428,45 @@ def download_hc18(
     sleep=time.sleep, # Called with seconds
 )->Path: # The raw folder
     "Download HC18 from its Zenodo record; what is there already is not fetched again."
-    out, url, parts = Path(out), f'{base.rstrip("/")}/api/records/{record}', [parts] if isinstance(parts, str) else parts
+    out, url, parts = Path(out), f'{base.rstrip("/")}/api/records/{record}', [parts] if isinstance(
+        parts, str) else parts
     for p in parts:
-        if p not in PARTS: raise InputError('parts', f'HC18 has no part {p!r}', f'choose of {", ".join(PARTS)}')
+        if p not in PARTS:
+            raise InputError('parts', f'HC18 has no part {p!r}', f'choose of {", ".join(PARTS)}')
     with claimed(out, dict(HC18, url=url)) as (work, source):
         names = [n for p in parts for n in PARTS[p]]
         todo = [n for n in names if not in_place(out, source['files'].get(n))]
         tidy(work, set(names) - set(todo))
         if not todo: return out
         files = zenodo_files(url, todo, tries, sleep, desc)
-        check_space(work, sum(files[n]['size'] * (2 if n.endswith('.zip') else 1) for n in todo) - tally(work)[1])
+        check_space(
+            work,
+            sum(files[n]['size']*(2 if n.endswith('.zip') else 1) for n in todo) - tally(work)[1])
         for n in todo:
-            got = fetch(**files[n], path=work/n, desc=desc and f'{desc} {n}', tries=tries, sleep=sleep)
+            got = fetch(**files[n], path=work/n, desc=desc and f'{desc} {n}', tries=tries,
+                        sleep=sleep)
             put_in_place(got, files[n], out, source, desc and f'unpack {n}')
     return out
 
 # %% ../nbs/00a_download.ipynb #ee8ffa2e
 KAGGLE_HANDLE = 'orvile/ultrasound-fetus-dataset'
-KAGGLE = dict(name='Ultrasound Fetus Dataset', url=f'https://www.kaggle.com/datasets/{KAGGLE_HANDLE}', doi='10.17632/yrzzw9m6kk',
-              citation='Anitha A (2024). Ultrasound Fetus Dataset. Mendeley Data. https://doi.org/10.17632/yrzzw9m6kk',
-              licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
+KAGGLE = dict(
+    name='Ultrasound Fetus Dataset', url=f'https://www.kaggle.com/datasets/{KAGGLE_HANDLE}',
+    doi='10.17632/yrzzw9m6kk', citation=
+    'Anitha A (2024). Ultrasound Fetus Dataset. Mendeley Data. https://doi.org/10.17632/yrzzw9m6kk',
+    licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
 
 def kaggle_remedy(
-    e:Exception, # That kagglehub raised
-)->str:
+        e: Exception,  # That kagglehub raised
+) -> str:
     "What to do about an error of kagglehub."
-    status, name = getattr(getattr(e, 'response', None), 'status_code', None), ' '.join(c.__name__ for c in type(e).__mro__)
+    status, name = getattr(getattr(e, 'response', None), 'status_code',
+                           None), ' '.join(c.__name__ for c in type(e).__mro__)
     if status in (401, 403) or 'Unauthenticated' in name or 'Credential' in name:
         return 'make a token at https://www.kaggle.com/settings/api and write it to ~/.kaggle/access_token, or download hc18, which needs no account'
     if status == 404: return f'see whether {KAGGLE["url"]} has moved, or download hc18'
-    if status is None and ('ConnectionError' in name or 'Timeout' in name): return 'check the network, then call again'
+    if status is None and ('ConnectionError' in name or 'Timeout' in name):
+        return 'check the network, then call again'
     return f'call again later, or download it by hand from {KAGGLE["url"]}'
 
 def from_kagglehub(
@@ -404,11 +475,17 @@ def from_kagglehub(
     "Download a Kaggle dataset, or say in one line why not."
     with redirect_stdout(sys.stderr):   # kagglehub prints; standard output is for the result
         try: import kagglehub
-        except ImportError as e: raise InputError('kagglehub', 'this library is not installed', "pip install 'fetal_seg[kaggle]', or download hc18, which needs no account") from e
+        except ImportError as e:
+            raise InputError(
+                'kagglehub', 'this library is not installed',
+                "pip install 'fetal_seg[kaggle]', or download hc18, which needs no account") from e
         try: return Path(kagglehub.dataset_download(handle))
         except Exception as e:
             lines = [l.strip() for l in str(e).splitlines() if l.strip()]
-            raise InputError(handle, f'kagglehub cannot download it ({" ".join([type(e).__name__ + ":", *lines[:2]])})', kaggle_remedy(e)) from e
+            raise InputError(
+                handle,
+                f'kagglehub cannot download it ({" ".join([type(e).__name__ + ":", *lines[:2]])})',
+                kaggle_remedy(e)) from e
 
 def link_folder(
     folder, # What is to be found at `out`
@@ -433,6 +510,7 @@ def download_kaggle(
     with claimed(out, KAGGLE) as (work, source):
         if out.is_dir() and not is_empty(out): return out
         folder = from_kagglehub(KAGGLE_HANDLE)
-        write_json(work/'SOURCE.json', dict(source, folder=folder, date=datetime.now(timezone.utc).date().isoformat()))
+        write_json(work/'SOURCE.json',
+                   dict(source, folder=folder, date=datetime.now(timezone.utc).date().isoformat()))
         link_folder(folder, out, work/'copy')
     return out

@@ -53,7 +53,10 @@ def _by_colour(
     grey = ((r == g) & (g == b))[paint].all()
     out = np.full(r.shape, BACKGROUND, np.int32)
     out[paint] = np.where(kept, np.cumsum(kept) - 1, BACKGROUND)[index]
-    return Labels(out, tuple(str(c & 255) if grey else f'{c >> 16},{c >> 8 & 255},{c & 255}' for c in colours[kept]))
+    return Labels(
+        out,
+        tuple(
+            str(c & 255) if grey else f'{c >> 16},{c >> 8 & 255},{c & 255}' for c in colours[kept]))
 
 # %% ../nbs/labels.ipynb #0a8eda1b
 def _by_palette(
@@ -84,8 +87,10 @@ def _levels_between(
     low, high = _window(ndimage.uniform_filter(grey.astype(np.float32), 3), 3)
     (dark, bright), mean = _window(x, 9), ndimage.uniform_filter(x, 9)
     level = (high - low <= FLAT) & (x > 0.25) & (x < 0.75)
-    level |= (bright < 0.35) & (mean > 0.08) | (dark > 0.65) & (mean < 0.92)   # near the ends JPEG's waves are flat in places, and their mean is not
-    return grey[level] if np.count_nonzero(level) > max(2, 0.005*np.count_nonzero(x >= 0.5)) else grey[:0]
+    # near the ends JPEG's waves are flat in places, and their mean is not
+    level |= (bright < 0.35) & (mean > 0.08) | (dark > 0.65) & (mean < 0.92)
+    return grey[level] if np.count_nonzero(level) > max(2, 0.005*
+                                                        np.count_nonzero(x >= 0.5)) else grey[:0]
 
 def _cut(grey)->Labels:
     "The brighter half of the greys as one class."
@@ -100,9 +105,13 @@ def _by_grey(
     lo, hi, many = int(np.flatnonzero(n)[0]), int(grey.max()), np.count_nonzero(n[1:])
     if many < 3 or lo > 25 or hi < 128: return None
     if many > MOST_CLASSES: return None if len(_levels_between(grey)) else _cut(grey)
-    (low, high), (dark, bright), (_, near) = _window(grey, 3), _window(grey, 5 if many < 9 else 9), _window(grey, 17)
+    (low, high), (dark,
+                  bright), (_, near) = _window(grey,
+                                               3), _window(grey,
+                                                           5 if many < 9 else 9), _window(grey, 17)
     between = (grey > 0.1*hi) & (grey < 0.9*hi)
-    edge = (dark[between] <= 0.25*hi).all() and (bright[between] >= 0.75*hi).all() and (near[(grey > 0) & (grey <= 0.1*hi)] >= 0.9*hi).all()
+    edge = (dark[between] <= 0.25*hi).all() and (bright[between] >= 0.75*hi).all() and (
+        near[(grey > 0) & (grey <= 0.1*hi)] >= 0.9*hi).all()
     filled = (high == low) & (grey > 0) & (grey < hi - 4)
     return _cut(grey) if edge and not filled.any() else None
 
@@ -116,22 +125,28 @@ def _by_levels(
     lo, hi = int(grey.min()), int(grey.max())
     if lo == hi: return _by_number(grey*np.uint8(hi >= SPAN))
     if hi - lo < SPAN:
-        raise InputError(path, f'a JPEG whose values reach from {lo} to {hi}', 'JPEG blurs such labels: save the mask as a PNG, with 0 and 255')
+        raise InputError(path, f'a JPEG whose values reach from {lo} to {hi}',
+                         'JPEG blurs such labels: save the mask as a PNG, with 0 and 255')
     between = _levels_between(grey)
     if len(between):
         n = np.bincount(between, minlength=256)
-        raise InputError(path, f'a JPEG of three levels of grey or more ({lo}, about {int(n.argmax())}, {hi})', 'JPEG blurs classes into each other: '
-                         'save the labels as a PNG, of which one can be chosen')
+        raise InputError(
+            path, f'a JPEG of three levels of grey or more ({lo}, about {int(n.argmax())}, {hi})',
+            'JPEG blurs classes into each other: '
+            'save the labels as a PNG, of which one can be chosen')
     inside = grey >= (lo + hi)/2
     code = ((rgb >= (lo + hi)/2) @ np.array([4, 2, 1]))
     n = np.bincount(code[inside], minlength=8)
     kept = np.flatnonzero(n >= 0.05*n.sum())
-    if len(kept) == 1: return Labels(np.where(inside, 0, BACKGROUND).astype(np.int32), (_paint(kept[0]),))
+    if len(kept) == 1:
+        return Labels(np.where(inside, 0, BACKGROUND).astype(np.int32), (_paint(kept[0]),))
     number = np.full(8, BACKGROUND, np.int32)
     number[kept] = np.arange(len(kept))
-    return Labels(np.where(inside, number[code], BACKGROUND).astype(np.int32), tuple(map(_paint, kept)))
+    return Labels(
+        np.where(inside, number[code], BACKGROUND).astype(np.int32), tuple(map(_paint, kept)))
 
-def _paint(code): return '255' if code == 7 else ','.join(str(255*(int(code) >> k & 1)) for k in (2, 1, 0))
+def _paint(code):
+    return '255' if code == 7 else ','.join(str(255*(int(code) >> k & 1)) for k in (2, 1, 0))
 
 # %% ../nbs/labels.ipynb #f3e7ad12
 def _pixels(im):
@@ -151,7 +166,8 @@ def _raster_labels(im):
     if im.mode == 'P':
         if im.has_transparency_data:
             rgba = _pixels(im.convert('RGBA'))
-            if rgba[..., 3].max() < 128 and (_pixels(im) == _pixels(im)[0,0]).all(): return Labels(np.full(rgba.shape[:2], BACKGROUND, np.int32), ())
+            if rgba[..., 3].max() < 128 and (_pixels(im) == _pixels(im)[0, 0]).all():
+                return Labels(np.full(rgba.shape[:2], BACKGROUND, np.int32), ())
         clear = _clear(_pixels(im.convert('RGBA'))[..., 3]) if im.has_transparency_data else None
         palette = np.array(im.getpalette('RGB') or [0]*3, np.uint8).reshape(-1, 3)
         palette = np.concatenate([palette, np.zeros((256 - len(palette), 3), np.uint8)])
@@ -161,8 +177,12 @@ def _raster_labels(im):
         if not im.has_transparency_data: return _by_number(_pixels(im))
     rgba = _pixels(im.convert('RGBA'))
     rgb, alpha = rgba[..., :3], rgba[..., 3]
-    if alpha.max() < 128 and (rgb == rgb[0,0]).all(): return Labels(np.full(alpha.shape, BACKGROUND, np.int32), ())   # nothing is painted
-    grey = im.mode in ('RGB', 'RGBA', 'LA') and (rgb == rgb[..., :1]).all() and (alpha.min() >= 128 or alpha.max() < 128)
+    # nothing is painted
+    if alpha.max() < 128 and (rgb == rgb[0, 0]).all():
+        return Labels(np.full(alpha.shape, BACKGROUND, np.int32), ())
+    grey = im.mode in ('RGB', 'RGBA', 'LA') and (rgb
+                                                 == rgb[..., :1]).all() and (alpha.min() >= 128
+                                                                             or alpha.max() < 128)
     return (_by_grey(rgb[..., 0]) if grey else None) or _by_colour(rgb, _clear(alpha))
 
 # %% ../nbs/labels.ipynb #af7416fb
@@ -180,11 +200,14 @@ def read_labels(
             warnings.simplefilter('ignore')
             im = Image.open(BytesIO(data), formats=FORMATS)
             wide = im.mode in ('I', 'F') or im.mode.startswith('I;')
-            if wide and getattr(im, 'n_frames', 1) == 1: return _raster_labels(im)._replace(mode=im.mode)
+            if wide and getattr(im, 'n_frames', 1) == 1:
+                return _raster_labels(im)._replace(mode=im.mode)
             simple = im.mode == 'L' and not im.has_transparency_data
             lossy = im.format in ('JPEG', 'MPO') or im.info.get('compression') == 'jpeg'
-    except Exception: return _by_number(read_picture(path, data).pixels)   # not Pillow's; or the error
-    pixels = read_picture(path, data).pixels                               # whole, one page, not too large
+    except Exception:
+        return _by_number(read_picture(path, data).pixels)  # not Pillow's; or the error
+    # whole, one page, not too large
+    pixels = read_picture(path, data).pixels
     if simple and not lossy: return (_by_grey(pixels) or _by_number(pixels))._replace(mode='L')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -199,8 +222,10 @@ def region_name(
     "The one spelling of a region's name."
     if region is None: return None
     text = str(region).strip()
-    if m := re.fullmatch(r'#([0-9a-fA-F]{6})', text): return ','.join(str(v) for v in bytes.fromhex(m[1]))
-    if re.fullmatch(r'[\d\s,]+', text): return ','.join(str(int(v)) for v in text.split(',') if v.strip())
+    if m := re.fullmatch(r'#([0-9a-fA-F]{6})', text):
+        return ','.join(str(v) for v in bytes.fromhex(m[1]))
+    if re.fullmatch(r'[\d\s,]+', text):
+        return ','.join(str(int(v)) for v in text.split(',') if v.strip())
     if not text: raise InputError('region', 'an empty name', 'name a label, such as 2, or any')
     return text
 
@@ -215,14 +240,19 @@ def choose_region(
     inside = labels.values != BACKGROUND
     if wanted == 'any': return inside
     if wanted is not None:
-        return labels.values == labels.names.index(wanted) if wanted in labels.names else inside & False
+        return labels.values == labels.names.index(
+            wanted) if wanted in labels.names else inside & False
     if len(present) <= 1: return inside
-    some = ' and '.join(present) if len(present) == 2 else '; '.join(present[:6]) + '; ...'*(len(present) > 6)
+    some = ' and '.join(present) if len(present) == 2 else '; '.join(
+        present[:6]) + '; ...'*(len(present) > 6)
     if len(present) > MOST_CLASSES:
-        raise InputError(path, f'{len(present)} values beside the background ({some})', 'a mask has a few: save it '
-                         'without smoothing and not as JPEG; if all that is not 0 is the region: --region any')
+        raise InputError(
+            path, f'{len(present)} values beside the background ({some})',
+            'a mask has a few: save it '
+            'without smoothing and not as JPEG; if all that is not 0 is the region: --region any')
     if len(present) == 2 and inside.all():
-        raise InputError(path, f'two classes, {some}, and none of them is 0 or black', 'say which is '
+        raise InputError(path, f'two classes, {some}, and none of them is 0 or black',
+                         'say which is '
                          f'the region: --region {present[-1]}')
     raise InputError(path, f'{len(present)} classes: {some}', 'say which is the region: '
                      f'--region {present[-1]}, or --region any for all of them')
@@ -257,11 +287,18 @@ def check_classes(
     "Raise where the annotations of a dataset hold several classes, one a file."
     entries = [e for joined in said for e in str(joined or '').split('|')]
     names = {e: e.rpartition(': ')[2] if e else 'white' for e in set(entries)}
-    if len({'white' if n == '1' else n for n in names.values()}) < 2 or set(names.values()) <= {'1', 'white'}: return ''
-    n = {v: sum(names[e] == v for e in entries) for v in sorted(set(names.values()), key=lambda v: (v == 'white', len(v), v))}
+    if len({'white' if n == '1' else n
+            for n in names.values()}) < 2 or set(names.values()) <= {'1', 'white'}:
+        return ''
+    n = {
+        v: sum(names[e] == v
+               for e in entries)
+        for v in sorted(set(names.values()), key=lambda v: (v == 'white', len(v), v))
+    }
     some = '; '.join(f'{v} in {k}' for v,k in list(n.items())[:6]) + '; ...'*(len(n) > 6)
     if len({e.rpartition(': ')[0] for e in names if e}) > 2:
         return f'The annotations come from several tools and hold several values, one a file ({some}): all are taken as the region. If they are classes, say which: --region'
     last = [v for v in n if v != 'white'][-1]
-    raise InputError(path, f'{len(n)} classes over the dataset, one a file: {some}', 'say which is the region: '
-                     f'--region {last}, or --region any for all of them')
+    raise InputError(
+        path, f'{len(n)} classes over the dataset, one a file: {some}', 'say which is the region: '
+        f'--region {last}, or --region any for all of them')
