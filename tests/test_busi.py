@@ -1,4 +1,7 @@
-"""Real tumours, where FETAL_SEG_BUSI names BUSI's folder: no mask is changed, copies stay together, oddities are named."""
+"""Real tumours, where FETAL_SEG_BUSI names BUSI's folder.
+
+No mask is changed, copies stay together, oddities are named.
+"""
 import os
 from pathlib import Path
 import numpy as np, pytest

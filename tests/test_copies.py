@@ -1,4 +1,6 @@
-"Near duplicates: found again after what happens to pictures, kept on one side of a split, told by verify; and the real ones (FETAL_SEG_BUSI)."
+"""Near duplicates: found again after what happens to pictures, kept on one side of a split,
+found by verify; and the real ones (FETAL_SEG_BUSI).
+"""
 import io, os, time, tracemalloc, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -69,7 +71,7 @@ def test_no_copy_is_on_another_side(sims):
         assert (fold_cases(whole, 5, seed).groupby('origin').fold.nunique() == 1).all()
 
 def test_what_is_known_is_not_overruled(sims):
-    "Two exams that the user names stay two, though they look alike; a stranger joins the one it copies."
+    "Two exams that the user names stay two, though they look alike; a copy joins its own."
     rng = np.random.default_rng(2)
     cases = table([sims[0], gain(sims[0], rng), sims[1], jpeg(sims[1], rng), sims[2]])
     cases['image'] = ['e1/a.png', 'e2/b.png', 'e3/c.png', 'x.png', 'y.png']
@@ -158,7 +160,7 @@ def test_the_real_heads_are_not_merged(raw):
             == 1).all() and 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
 
 def test_names_of_groups_stay_when_pictures_are_added(sims):
-    "Pictures of no group never rename one; a further copy does only where its digest is the smallest of the group."
+    "Pictures of no group never rename one; a further copy does where its digest is the smallest."
     rng = np.random.default_rng(0)
     pictures = [*sims[:20], *(jpeg(s, rng) for s in sims[:6])]
     with warnings.catch_warnings():

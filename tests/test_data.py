@@ -9,7 +9,8 @@ from fetal_seg.data import (LAYOUTS, Layout, add_exams, add_fingerprints, add_la
                             fold_cases, given_exams, hash_distances, join_exams, match_table,
                             provenance, read_pair, read_raw, split_cases, torn_exams)
 
-# Random folders. Each maker gives the pairs that must be found, {image: annotation}, and the other files, {file: kind}; the oracle is how the folder was made.
+# Random folders. Each maker gives the pairs that must be found, {image: annotation}, and the
+# other files, {file: kind}; the oracle is how the folder was made.
 
 def pick(rng, options): return options[rng.integers(len(options))]
 
@@ -17,10 +18,10 @@ def kaggle(rng):
     top, splits = pick(rng, ['', 'Data/Data/', 'a b/Datasets/']), ['train', 'validation', 'test']
     pairs, others = {}, {}
     for i in range(rng.integers(2, 30)):
-        stem, label = f'{i}_{pick(rng, ["", "2", "3"])}HC', pick(
-            rng, ['malignant', 'malignant', 'Benign', 'normal'])
-        at = lambda split, end, ext=pick(rng, ['.png', '.PNG', '.jpg']
-                                         ): f'{top}{split}/{label}/{stem}{end}{ext}'
+        stem = f'{i}_{pick(rng, ["", "2", "3"])}HC'
+        label = pick(rng, ['malignant', 'malignant', 'Benign', 'normal'])
+        suffix = pick(rng, ['.png', '.PNG', '.jpg'])
+        at = lambda split, end, ext=suffix: f'{top}{split}/{label}/{stem}{end}{ext}'
         one, two, three = (str(s) for s in rng.permutation(splits))
         kind = pick(rng, [
             'same', 'across', 'across', 'alone', 'orphan', 'twins', 'copy', 'unclear', 'whose',
@@ -29,22 +30,19 @@ def kaggle(rng):
         pairs |= dict(same={at(one, ''): at(one, '_Annotation')},
                       across={at(one, ''): at(two, '_Annotation').replace(label, label.upper())},
                       copy={at(one, ''): at(two, '_Annotation')},
-                      twins={at(s, ''): at(s, '_Annotation')
-                             for s in (one, two)},
+                      twins={at(s, ''): at(s, '_Annotation') for s in (one, two)},
                       overlay={at(one, ''): at(two, '_annotation')}).get(kind, {})
         others |= dict(
             alone={at(one, ''): 'unannotated'}, orphan={at(one, '_Annotation'): 'orphan'},
             copy={at('Copies', ''): 'unannotated'}, overlay={at(one, '_overlay'): 'overlay'},
             unclear=dict.fromkeys(
-                [at(one, ''), at(one, '_Annotation'),
-                 at(one, '_Annotation', '.bmp')], 'ambiguous'), whose=dict.fromkeys(
-                     [at(one, ''), at(two, ''), at(three, '_Annotation')], 'ambiguous'),
+                [at(one, ''), at(one, '_Annotation'), at(one, '_Annotation', '.bmp')], 'ambiguous'),
+            whose=dict.fromkeys([at(one, ''), at(two, ''), at(three, '_Annotation')], 'ambiguous'),
             which=dict.fromkeys(
-                [at(one, ''), at(two, '_Annotation'),
-                 at(three, '_Annotation')], 'ambiguous'),
-            foreign=dict.fromkeys([
-                f'{top}{one}/{label}/benign ({i})_mask.png', f'{top}notes {i}.txt', f'cover {i}.png'
-            ], 'foreign')).get(kind, {})
+                [at(one, ''), at(two, '_Annotation'), at(three, '_Annotation')], 'ambiguous'),
+            foreign=dict.fromkeys([f'{top}{one}/{label}/benign ({i})_mask.png',
+                                   f'{top}notes {i}.txt', f'cover {i}.png'],
+                                  'foreign')).get(kind, {})
     return pairs, others
 
 def hc18(rng):
@@ -58,8 +56,8 @@ def hc18(rng):
     return pairs, others
 
 def folders(rng):
-    splits, below, end = pick(rng, [[''], ['train/', 'val/', 'test/'], ['Training/', 'validation/']
-                                    ]), rng.random() < 0.5, pick(rng, ['', '_mask', '_label'])
+    splits = pick(rng, [[''], ['train/', 'val/', 'test/'], ['Training/', 'validation/']])
+    below, end = rng.random() < 0.5, pick(rng, ['', '_mask', '_label'])
     i_dir, a_dir = pick(rng, [('images', 'masks'), ('image', 'annotations'), ('imgs', 'labels')])
     at = (lambda role, s: f'{role}/{s}') if below else (lambda role, s: f'{s}{role}/')
     pairs, others = {}, {}
@@ -75,8 +73,8 @@ def folders(rng):
 def busi(rng):
     pairs, others = {}, {}
     for i in range(rng.integers(2, 20)):
-        at = lambda end, label=pick(rng, ['benign', 'malignant', 'normal']
-                                    ): f'BUSI/{label}/{label} ({i}){end}.png'
+        label = pick(rng, ['benign', 'malignant', 'normal'])
+        at = lambda end, label=label: f'BUSI/{label}/{label} ({i}){end}.png'
         n = rng.integers(4)
         if n: pairs[at('')] = '|'.join(at('_mask' + (f'_{k}' if k else '')) for k in range(n))
         else: others[at('')] = 'unannotated'
@@ -132,7 +130,7 @@ def test_mixed_layouts_lose_nothing(seed, tmp_path):
     assert sorted(used) == sorted({f.replace('\r', '?') for f in files})
 
 def test_same_name_everywhere(tmp_path):
-    "A name that is used in every folder, in capitals and not, with two endings: still one name a case."
+    "A name in every folder, in capitals and not, with two endings: still one name a case."
     files = [
         f'{p}/{role}/{n}' for p in ('p1', 'p2', 'q/p1') for role in ('images', 'masks')
         for n in ('001.png', 'A.png', 'p1__001.png')
@@ -234,7 +232,7 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
         'annotation_sha256']
 
 def test_same_pixels_in_other_files(tmp_path):
-    "PNG, TIFF, BMP, lossless WebP and RGB of the same picture share the digest of pixels; 0/1 and 0/255 are one annotation."
+    "One picture in five formats has one digest of pixels; 0/1 and 0/255 are one annotation."
     img = np.random.default_rng(1).integers(0, 256, (20,30), dtype=np.uint8)
     ann = np.zeros((20,30), np.uint8); ann[4:9] = 1
     save(tmp_path/'a.png', img)
@@ -289,7 +287,7 @@ def test_hash_distances_by_counting_bits():
                                      for x in a]).all()
 
 def test_match_by_hash_against_brute_force():
-    "Every table row, with 0 to 8 bits turned over: found at up to 3, unless two exams are that near."
+    "Each row, with 0 to 8 bits turned over: found at up to 3, unless two exams are that near."
     rng, table = np.random.default_rng(0), provenance()
     flips = rng.integers(0, 9, len(table))
     turned = [
@@ -337,7 +335,7 @@ def test_missing_fingerprints_match_nothing():
 
 @pytest.mark.parametrize('seed', range(30))
 def test_no_exam_is_torn_by_a_second_rule(seed):
-    "Of a group, the unknown join a known exam of that group; what was known stays; rows in any order give the same."
+    "The unknown of a group join a known exam of it; what was known stays, in any order of rows."
     rng = np.random.default_rng(seed)
     n = 60
     group = [pick(rng, [None, *'abcdefgh']) for _ in range(n)]
@@ -481,7 +479,7 @@ def test_a_split_of_folders_through_read_raw(tmp_path):
 
 @pytest.mark.data
 def test_exams_of_real_pictures_whatever_they_are_called(raw, tmp_path):
-    "Renamed, moved to another layout and encoded anew, pictures are still known; exams and splits are those of the originals."
+    "Renamed, moved and encoded anew, pictures are still known, with their exams and splits."
     cases, _ = find_cases(raw)
     table = provenance().assign(case=lambda t: t.image.str.removesuffix('.png')).set_index('case')
     exam = cases.case.map(table.exam)

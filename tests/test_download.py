@@ -1,5 +1,9 @@
-"Downloads that go wrong: cut, refused, lied to, killed, two at a time; archives that bite. Loopback only."
-import hashlib, io, json, os, random, re, signal, stat, struct, subprocess, sys, threading, time, types, zipfile, zlib
+"""Downloads that go wrong: cut, refused, lied to, killed, two at a time; archives that bite.
+
+Loopback only.
+"""
+import hashlib, io, json, os, random, re, signal, stat, struct, subprocess, sys, threading, time
+import types, zipfile, zlib
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +16,8 @@ rng = random.Random(0)
 DATA = rng.randbytes(100_000)   # no whole number of chunks
 md5 = lambda b: hashlib.md5(b).hexdigest()
 
-# A server that can misbehave. Each request for a file takes the next step of `plan`, or is served well when there is none.
+# A server that can misbehave. Each request for a file takes the next step of `plan`, or is served
+# well when there is none.
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.0'   # one request a connection: its end is the end of the body
@@ -77,7 +82,8 @@ def server(monkeypatch):
 class Case:
     "One file on the server, and the calls that fetch it."
     def __init__(self, server, folder):
-        self.server, self.path, self.part, self.waits = server, folder/'a.bin', folder/'a.bin.part', []
+        self.server, self.waits = server, []
+        self.path, self.part = folder/'a.bin', folder/'a.bin.part'
         server.files['/a.bin'] = DATA
         self.url = server.base + '/a.bin'
 
@@ -390,7 +396,7 @@ def test_nested_archive_stays_packed(tmp_path):
     assert (unpack(tmp_path, pack(('inner.zip', inner)))/'inner.zip').read_bytes() == inner
 
 def test_overlapping_members(tmp_path):
-    "Many entries of the directory that name one and the same kernel: small archive, much output (Fifield, 2019)."
+    "Many entries that name one and the same kernel: small archive, much output (Fifield, 2019)."
     kernel = bytes(1_000_000)
     packed = zlib.compress(kernel, 9)[2:-4]
     local = struct.pack('<4s5H3I2H', b'PK\3\4', 20, 0, 8, 0, 0, zlib.crc32(kernel), len(packed),
@@ -432,7 +438,7 @@ def test_bytes_are_counted_as_they_are_written(tmp_path):
         assert D.unpack_member(z, z.infolist()[0], tmp_path/'all', 5_000_001) == 1
 
 def test_damaged_archives(tmp_path):
-    "Bits flipped and ends cut at random: refused in one line with nothing left, or unpacked as it was or with files missing at most."
+    "Bits flipped, ends cut at random: refused with nothing left, or unpacked with files missing."
     good, r, n = pack(*GOOD, ('t/text.txt', b'abc'*500)), random.Random(1), 0
     known = dict(GOOD + [('t/text.txt', b'abc'*500)])
     for i in range(240):
@@ -631,7 +637,7 @@ def process(hc, kind='none', n=0):
                             cwd=Path(__file__).resolve().parent.parent)
 
 def killed(hc, kind, n):
-    "Run and be killed at a step: was there such a step? Whenever it is, the raw folder holds whole files only, and nothing else."
+    "Run and be killed at a step (was there one?): the raw folder holds whole files only."
     p = process(hc, kind, n)
     err = p.communicate(timeout=60)[1]
     assert p.returncode in (0, -signal.SIGKILL), err
@@ -655,7 +661,7 @@ def test_killed_at_a_step(hc, kind, n):
 
 @pytest.mark.skipif(os.name == 'nt', reason='SIGKILL')
 def test_killed_at_every_other_step(hc):
-    "Each run is killed at its third rename, in the state in which the last was killed; in the end it is done."
+    "Each run is killed at its third rename, in the last one's state; in the end it is done."
     n = 0
     while killed(hc, 'renamed', 3) and n < 20: n += 1
     is_done(hc.out)
@@ -782,13 +788,15 @@ def exceptions():
     return pytest.importorskip('kagglehub.exceptions')
 
 def get_error(exceptions, what):
-    "An error as kagglehub raises it: its own by name, its own about an HTTP status, or one of requests'."
+    "An error of kagglehub: its own by name, its own about an HTTP status, or one of requests'."
     import requests
     if hasattr(requests, str(what)): return getattr(requests, what)('no route to host')
     if not isinstance(what, int): return getattr(exceptions, what)()
     r = requests.Response()
     r.status_code = what
-    return exceptions.KaggleApiHTTPError(f'{what} Client Error.\n\nResource not found at URL: https://www.kaggle.com/x\nPlease make sure', response=r)
+    return exceptions.KaggleApiHTTPError(
+        f'{what} Client Error.\n\nResource not found at URL: https://www.kaggle.com/x\n'
+        'Please make sure', response=r)
 
 @pytest.mark.parametrize('what,remedy', [('UnauthenticatedError', 'settings/api'),
                                          ('CredentialError', 'settings/api'), (401, 'settings/api'),
@@ -802,14 +810,15 @@ def test_kagglehub_errors(exceptions, kaggle, what, remedy):
     kaggle.error = get_error(
         exceptions, what) if what != 'BackendError' else exceptions.BackendError('no such thing')
     with pytest.raises(InputError, match=remedy) as e: D.download_kaggle(kaggle.out)
-    assert '\n' not in str(e.value) and type(kaggle.error).__name__ in str(
-        e.value) and not kaggle.out.exists()
+    assert '\n' not in str(e.value) and type(kaggle.error).__name__ in str(e.value)
+    assert not kaggle.out.exists()
 
 def test_interrupts_are_not_swallowed(kaggle):
     kaggle.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt): D.download_kaggle(kaggle.out)
 
 def test_import_is_light():
-    r = subprocess.run([sys.executable, '-c', 'import sys, fetal_seg.download; print(*[m for m in ("requests", "kagglehub", "pandas", "PIL", "torch") if m in sys.modules])'],
-                       capture_output=True, text=True, timeout=60)
+    code = ('import sys, fetal_seg.download; print(*[m for m in '
+            '("requests", "kagglehub", "pandas", "PIL", "torch") if m in sys.modules])')
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert r.returncode == 0 and r.stdout.strip() == '', r.stdout + r.stderr

@@ -1,4 +1,4 @@
-"""Masks as people write them: a zoo of shapes in every colour encoding, unchanged from the file to the score."""
+"Masks as people write them: many shapes in every colour encoding, unchanged from file to score."
 import json, warnings
 from io import BytesIO
 import numpy as np, pytest
@@ -95,7 +95,7 @@ def write(path, m, code):
     else: CODES[code](m).save(path)
 
 def ambiguous(m, code):
-    "Full masks that a code cannot hold: opaque black; a GIF drops the palette entries that it does not use, the background's too."
+    "Full masks that a code cannot hold: opaque black; a GIF drops unused entries of its palette."
     return m.all() and code in ('black.rgba.png', 'palette.gif')
 
 @pytest.fixture(scope='module')
@@ -122,7 +122,7 @@ def folders(zoo, tmp_path_factory):
     return raw
 
 def test_prepared_masks_are_what_the_files_say(zoo, folders, tmp_path):
-    "Line 1 of its issue: 330 filled masks of ten shapes and 24 encodings, equal pixel for pixel at full size."
+    "330 filled masks of ten shapes and 24 encodings, equal pixel for pixel at full size."
     # 24 encodings: their numbers cannot be compared
     with pytest.warns(UserWarning, match='come from several tools'):
         cases = prepare(folders, tmp_path/'prepared', size=SHAPE,
@@ -139,7 +139,7 @@ def test_a_folder_against_itself_is_perfect(zoo, folders):
     assert (scores.dice == 1).all() and (scores.hd95 == 0).all() and (scores.iou == 1).all()
 
 def test_outlines_of_ellipses_declared_so_are_filled_within_a_stroke(tmp_path):
-    "Strokes of 1 to 3 pixels, whole and cut by the border, one or several a picture: the region is the truth."
+    "Strokes of 1 to 3 pixels, whole or cut by the border, one or several: the region is the truth."
     for k in range(120):
         rng = np.random.default_rng(k)
         e = ellipse(rng, border=k % 3 == 2)
@@ -239,16 +239,14 @@ def test_soft_edges_of_resampling_are_cut_half_way(how, size, tmp_path):
 
 @pytest.mark.parametrize('level', [75, 85, 100, 128, 170])
 def test_a_jpeg_of_classes_is_refused(level):
+    said = 'a.jpg: a JPEG of three levels of grey or more .0, about .*save the labels as a PNG'
     for k in range(20):
         rng = np.random.default_rng(k)
         a = in_ellipse(ellipse(rng), SHAPE)*np.uint8(255)
         a[in_ellipse((rng.uniform(20, 70), rng.uniform(20, 100), rng.uniform(6, 14), 5.5, 1),
                      SHAPE)] = level
         for quality in (40, 75, 95):
-            with pytest.raises(
-                    InputError, match=
-                    'a.jpg: a JPEG of three levels of grey or more .0, about .*save the labels as a PNG'
-            ):
+            with pytest.raises(InputError, match=said):
                 read_annotation('a.jpg', jpeg(a, quality))
     with pytest.raises(InputError, match='values reach from 0 to'):
         read_annotation('a.jpg', jpeg((a > 0)*np.uint8(1), 100))

@@ -60,7 +60,7 @@ def rooms():
     return {p.stem: Room(p) for p in TOP.glob('*.py') if p.stem not in ('__init__', '_modidx')}
 
 def calls(house, room, node):
-    "The (room, name) that a function may call: names of its room, imported ones, and of methods all that are called so."
+    "The (room, name) that a function may call; of methods all that are called so."
     here, own = house[room], house[room].imported(node)
     both = {**here.names, **own}
     for n in ast.walk(node):

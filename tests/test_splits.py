@@ -1,8 +1,9 @@
-"Splits and folds over many seeds and numbers of exams: none is empty, none torn, and no exam moves that need not."
+"Splits and folds over many seeds: none is empty, none torn, and no exam moves that need not."
 import itertools, warnings
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, unit_hash
-from fetal_seg.data import SPLITS, assign_parts, fold_cases, few_exams, share_folds, split_cases, stratified_folds, torn_exams
+from fetal_seg.data import (SPLITS, assign_parts, fold_cases, few_exams, share_folds, split_cases,
+                            stratified_folds, torn_exams)
 from fetal_seg.pipeline import fold_splits
 
 def exams(n, each=1):
@@ -124,7 +125,7 @@ def test_shares_in_folds(seed):
         assert min(shares) >= 1 and sum(shares) <= most
 
 def test_forty_patients_in_five_folds_and_twelve_in_splits(tmp_path):
-    "The kind of field script 20: simple pictures, much alike, of which no exam is known; prepared for real."
+    "Simple pictures, much alike, of which no exam is known; prepared for real."
     from PIL import Image
     from fetal_seg.preprocess import prepare
     rng, (y, x) = np.random.default_rng(3), np.mgrid[:48,:72]
@@ -167,7 +168,8 @@ def stored(folder, n, same=()):
 def test_equal_pixels_in_two_exams_of_the_user_are_told(tmp_path):
     from fetal_seg.preprocess import prepare
     raw = stored(tmp_path/'raw', 9, same=(2, 5))
-    with pytest.warns(UserWarning, match=r'1 picture is there with the same pixels under several exams.*p2_x .regex-p2. = p5_x .regex-p5.'):
+    said = r'1 picture is there with the same pixels under several exams.*'
+    with pytest.warns(UserWarning, match=said + 'p2_x .regex-p2. = p5_x .regex-p5.'):
         prepare(raw, tmp_path/'p', size=(48,64), exams=r'(p\d+)_')
     pd.DataFrame(dict(case=[f'p{i}_x' for i in range(9)],
                       exam=[min(i, 2) for i in range(9)])).to_csv(tmp_path/'e.csv', index=False)
