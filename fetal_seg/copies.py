@@ -21,9 +21,8 @@ def look(
     side:int=SIDE, # Pixels a side of the look
 )->str: # side*side characters; '' where the picture is flat
     "A picture from far away, as text."
-    small = Image.fromarray(np.asarray(img, np.float32)).resize((side, side),
-                                                                Image.Resampling.LANCZOS)
-    x = np.asarray(small, float)
+    full = Image.fromarray(np.asarray(img, np.float32))
+    x = np.asarray(full.resize((side, side), Image.Resampling.LANCZOS), float)
     low, span = x.min(), np.ptp(x)
     if span < 1: return ''
     return ''.join(DIGITS[v] for v in np.rint((x - low)/span*63).astype(int).ravel())

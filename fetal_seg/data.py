@@ -1236,7 +1236,7 @@ def balance(
     cases, # With `split` and `exam`
     columns=('area', 'spacing_row'), # What to compare, where it is known
 )->pd.DataFrame: # One row a split: cases, exams, and mean, minimum and maximum of each column
-    "How alike the splits are."
+    "How similar the splits are."
     g = cases.groupby('split')
     out = pd.DataFrame({'cases': g.size(), 'exams': g.exam.nunique()})
     for c in columns:
