@@ -87,9 +87,8 @@ def test_all_known_costs_nothing(sims, monkeypatch):
 
 def test_order_blocks_and_what_is_missing(sims):
     rng = np.random.default_rng(3)
-    looks = np.array([look(s) for s in sims[:20]] + [look(jpeg(s, rng))
-                                                     for s in sims[:10]] + ['', np.nan, None, ''],
-                     dtype=object)
+    looks = [look(s) for s in sims[:20]] + [look(jpeg(s, rng)) for s in sims[:10]]
+    looks = np.array([*looks, '', np.nan, None, ''], dtype=object)
     group = copy_groups(looks)
     assert group.tolist() == [*range(20), *range(10), 30, 31, 32, 33]
     for seed in range(5):
@@ -156,8 +155,8 @@ def test_the_real_heads_are_not_merged(raw):
     cases, _ = read_raw(raw)
     group = copy_groups(list(cases['look']))
     assert set(s.split(':')[0] for s in cases.exam_source) == {'table'}
-    assert (cases.groupby(group).exam.nunique()
-            == 1).all() and 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
+    assert (cases.groupby(group).exam.nunique() == 1).all()
+    assert 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
 
 def test_names_of_groups_stay_when_pictures_are_added(sims):
     "Pictures of no group never rename one; a further copy does where its digest is the smallest."
@@ -175,5 +174,5 @@ def test_names_of_groups_stay_when_pictures_are_added(sims):
     shuffled = table(pictures).sample(frac=1, random_state=1).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        assert add_exams(shuffled).set_index('case').exam.to_dict() == before.set_index(
-            'case').exam.to_dict()
+        by_case = lambda t: t.set_index('case').exam.to_dict()
+        assert by_case(add_exams(shuffled)) == by_case(before)

@@ -138,8 +138,8 @@ def test_same_name_everywhere(tmp_path):
     files += ['p1/images/a.tif', 'p1/masks/a_mask.png']
     write_empty(tmp_path, files)
     cases, left = find_cases(tmp_path)
-    assert len(cases) + len(left)//2 == len(files)//2 and len({c.lower()
-                                                               for c in cases.case}) == len(cases)
+    assert len(cases) + len(left)//2 == len(files)//2
+    assert len({c.lower() for c in cases.case}) == len(cases)
 
 @pytest.mark.parametrize('name', ['flat', 'one name', 'one group'])
 def test_ten_thousand_files(name, tmp_path):
@@ -187,10 +187,8 @@ def test_own_layout_wins_ties_and_can_be_replaced(tmp_path):
                           exam=r'/(.)\.'))
         assert set(find_cases(tmp_path)[0].layout) == {'mine'}
         assert set(find_cases(tmp_path, 'folders')[0].layout) == {'folders'}
-        assert set(
-            add_exams(
-                find_cases(tmp_path)[0].assign(image_sha256='', annotation_sha256='',
-                                               dhash='5'*16)).exam) == {'name-a'}
+        cases = find_cases(tmp_path)[0].assign(image_sha256='', annotation_sha256='', dhash='5'*16)
+        assert set(add_exams(cases).exam) == {'name-a'}
         add_layout(Layout('mine', '', r'x/(?P<stem>.+)', r'y/(?P<stem>.+)'))
         assert set(find_cases(tmp_path)[0].layout) == {'folders'} and len(LAYOUTS) == 10
     finally:
@@ -228,8 +226,8 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
     ]
     assert (got == img).all() and (ann == (a | b > 0)).all()
     one = read_pair(tmp_path, dict(image='x.png', annotation='x_mask.png'))[2]
-    assert facts['image_sha256'] == one['image_sha256'] and facts['annotation_sha256'] != one[
-        'annotation_sha256']
+    assert facts['image_sha256'] == one['image_sha256']
+    assert facts['annotation_sha256'] != one['annotation_sha256']
 
 def test_same_pixels_in_other_files(tmp_path):
     "One picture in five formats has one digest of pixels; 0/1 and 0/255 are one annotation."
@@ -248,12 +246,9 @@ def test_same_pixels_in_other_files(tmp_path):
         for i in ('a.png', 'b.tif', 'c.bmp', 'd.png', 'e.webp')
         for a in ('one.png', 'two.png', 'three.png')
     ]
-    assert len({f['image_sha256']
-                for f in facts}) == len({f['annotation_sha256']
-                                         for f in facts}) == 1
-    assert len({f['image_file_sha256']
-                for f in facts}) == 5 and len({f['annotation_file_sha256']
-                                               for f in facts}) == 3
+    n = {k: len({f[k] for f in facts}) for k in facts[0] if k.endswith('sha256')}
+    assert n == dict(image_sha256=1, annotation_sha256=1, image_file_sha256=5,
+                     annotation_file_sha256=3)
 
 def test_faulty_files_are_one_error(tmp_path):
     for i in range(9):
@@ -279,12 +274,10 @@ def strangers(n, rng):
 
 def test_hash_distances_by_counting_bits():
     rng = np.random.default_rng(0)
-    a, b = ([h.tobytes().hex()
-             for h in rng.integers(0, 256, (n, 8), dtype=np.uint8)]
+    a, b = ([h.tobytes().hex() for h in rng.integers(0, 256, (n, 8), dtype=np.uint8)]
             for n in (40, 30))
-    assert (hash_distances(a, b) == [[bin(int(x, 16) ^ int(y, 16)).count('1')
-                                      for y in b]
-                                     for x in a]).all()
+    bits = lambda x, y: bin(int(x, 16) ^ int(y, 16)).count('1')
+    assert (hash_distances(a, b) == [[bits(x, y) for y in b] for x in a]).all()
 
 def test_match_by_hash_against_brute_force():
     "Each row, with 0 to 8 bits turned over: found at up to 3, unless two exams are that near."
@@ -321,8 +314,8 @@ def test_match_table_finds_999_among_ten_thousand():
     cases.loc[known[666:], 'dhash'] = table.dhash[666:].tolist()
     m = match_table(cases, table)
     assert m.exam[known].tolist() == table.exam.tolist() and m.exam.notna().sum() == 999
-    assert m.exam_source[known].tolist(
-    ) == ['table:image']*333 + ['table:annotation']*333 + ['table:dhash']*333
+    by = ['table:image']*333 + ['table:annotation']*333 + ['table:dhash']*333
+    assert m.exam_source[known].tolist() == by
     order = rng.permutation(10_000)
     pd.testing.assert_frame_equal(match_table(cases.iloc[order], table), m.iloc[order])
 
@@ -429,15 +422,16 @@ def test_area_split_is_disjoint_and_alike(seed):
     rng = np.random.default_rng(seed)
     cases = exams_table(300, rng).assign(area=rng.beta(2.8, 2.9, 360).round(2))     # with ties
     s = split_cases(cases, seed=seed, how='area')
-    assert not len(torn_exams(s)) and s.split.value_counts(normalize=True).sub(
-        pd.Series(dict(train=0.8, valid=0.1, test=0.1))).abs().max() < 0.02
+    wanted = pd.Series(dict(train=0.8, valid=0.1, test=0.1))
+    assert not len(torn_exams(s))
+    assert s.split.value_counts(normalize=True).sub(wanted).abs().max() < 0.02
     f = fold_cases(cases, 5, seed, how='area')
-    assert not len(torn_exams(f, 'fold')) and f.groupby('fold').area.mean().std() < fold_cases(
-        cases, 5, seed).groupby('fold').area.mean().std() + 0.01
+    spread = lambda folds: folds.groupby('fold').area.mean().std()
+    assert not len(torn_exams(f, 'fold')) and spread(f) < spread(fold_cases(cases, 5, seed)) + 0.01
     assert f.fold.value_counts().between(65, 79).all()
     order = rng.permutation(len(cases))
-    assert list(split_cases(cases.iloc[order], seed=seed,
-                            how='area').split) == [s.split.iloc[i] for i in order]
+    again = split_cases(cases.iloc[order], seed=seed, how='area')
+    assert list(again.split) == [s.split.iloc[i] for i in order]
 
 def test_folds_say_nothing_of_splits():
     "Within each split the folds are of equal size, up to chance."

@@ -26,8 +26,8 @@ class Handler(BaseHTTPRequestHandler):
         s, self.server.last = self.server, dict(self.headers)
         s.asked.append(
             (self.path.rsplit('/', 1)[-1], self.headers.get('Range'), self.headers.get('If-Range')))
-        plan = s.record_plan if self.path.startswith(
-            '/api/records/') and '/files/' not in self.path else s.plan
+        is_record = self.path.startswith('/api/records/') and '/files/' not in self.path
+        plan = s.record_plan if is_record else s.plan
         step = plan.pop(0) if plan else serve
         try: step(self, s.files.get(self.path))
         except (BrokenPipeError, ConnectionResetError): pass
@@ -52,10 +52,8 @@ def serve(h, body, n=None, tag=None, if_range=True, **headers):
     if m and if_range and h.headers.get('If-Range') not in (None, tag): m = None
     start = int(m[1]) if m else 0
     if start >= len(body) > 0: return h.answer(416, Content_Range=f'bytes */{len(body)}')
-    h.answer(
-        206 if m else 200, body[start:], n,
-        **(dict(ETag=tag) |
-           (dict(Content_Range=f'bytes {start}-{len(body)-1}/{len(body)}') if m else {}) | headers))
+    of_range = dict(Content_Range=f'bytes {start}-{len(body)-1}/{len(body)}') if m else {}
+    h.answer(206 if m else 200, body[start:], n, **(dict(ETag=tag) | of_range | headers))
 
 def cut(n, **kw): return lambda h, body: serve(h, body, n, **kw)
 def status(code, **headers): return lambda h, body: h.answer(code, **headers)
@@ -186,14 +184,13 @@ def test_another_version_between_parts(case, if_range):
 
 def test_weak_tags_are_not_sent(case):
     case.server.plan = [cut(50_000, tag='W/"1"'), cut(None, tag='W/"1"')]
-    assert case.fetch().read_bytes() == DATA and case.server.asked[1][1:] == (f'bytes={3*D.CHUNK}-',
-                                                                              None)
+    assert case.fetch().read_bytes() == DATA
+    assert case.server.asked[1][1:] == (f'bytes={3*D.CHUNK}-', None)
 
 def test_another_range_than_asked_for(case):
     case.server.plan = [cut(50_000), shifted]
-    assert case.fetch().read_bytes() == DATA and case.ranges() == [
-        None, f'bytes={3*D.CHUNK}-', None
-    ]
+    assert case.fetch().read_bytes() == DATA
+    assert case.ranges() == [None, f'bytes={3*D.CHUNK}-', None]
 
 def test_short_or_long_body_announced(case):
     for data in (DATA[:-1], DATA + b'x', b'<html>log in</html>'):
@@ -260,12 +257,9 @@ def test_progress_bar(case, capsys, monkeypatch):
 def record_of(server, content, number='1327317'):
     url = f'/api/records/{number}'
     for name, data in content.items(): server.files[f'{url}/files/{name}'] = data
-    server.files[url] = json.dumps(
-        dict(
-            id=int(number), files=[
-                dict(key=k, size=len(v), checksum='md5:' + md5(v),
-                     links=dict(self=f'{server.base}{url}/files/{k}')) for k, v in content.items()
-            ])).encode()
+    files = [dict(key=k, size=len(v), checksum='md5:' + md5(v),
+                  links=dict(self=f'{server.base}{url}/files/{k}')) for k, v in content.items()]
+    server.files[url] = json.dumps(dict(id=int(number), files=files)).encode()
     return server.base + url
 
 @pytest.mark.parametrize('body', [
@@ -286,9 +280,8 @@ def test_record_that_lacks_a_file(server):
 def test_record_after_waiting(server):
     url, waits = record_of(server, {'b.csv': b'1'}), []
     server.record_plan = [status(429, Retry_After='5'), cut(9), status(503)]
-    assert D.zenodo_files(url, ['b.csv'],
-                          sleep=waits.append)['b.csv'] == dict(url=url + '/files/b.csv', size=1,
-                                                               md5=md5(b'1'))
+    files = D.zenodo_files(url, ['b.csv'], sleep=waits.append)
+    assert files['b.csv'] == dict(url=url + '/files/b.csv', size=1, md5=md5(b'1'))
     assert waits == [5, 2, 4]
 
 # Archives
@@ -315,8 +308,8 @@ def refused(tmp_path, data, match, **kw):
     "The archive is refused in one line, and nothing is left: not outside, not beside, not inside."
     with pytest.raises(InputError, match=match) as e: unpack(tmp_path, data, **kw)
     assert '\n' not in str(e.value)
-    assert [p for p in tmp_path.rglob('*') if p.is_file()
-            ] == [tmp_path/'in'/'a.zip'] and not (tmp_path/'out'/'raw').exists()
+    assert [p for p in tmp_path.rglob('*') if p.is_file()] == [tmp_path/'in'/'a.zip']
+    assert not (tmp_path/'out'/'raw').exists()
     assert not (tmp_path/'out').exists() or not list((tmp_path/'out').iterdir())
 
 GOOD = [(f'training_set/{i:03}_HC.png', rng.randbytes(900)) for i in range(4)]
@@ -325,13 +318,9 @@ def test_good_archive(tmp_path):
     odd = [('training_set/', b''), ('training_set/empty/', b''), ('Maße/Kopf umfang.png', b'x'),
            ('..hidden/a..b.png', b'y'), ('training_set/no', b'')]
     out = unpack(tmp_path, pack(*GOOD, *odd))
-    assert {p.relative_to(out).as_posix(): p.read_bytes()
-            for p in out.rglob('*')
-            if p.is_file()} == {k: v
-                                for k, v in GOOD + odd
-                                if k[-1] != '/'}
-    assert (out/'training_set'/'empty').is_dir() and [p.name for p in (tmp_path/'out').iterdir()
-                                                      ] == ['raw']
+    assert held(out) == {k: v for k, v in GOOD + odd if k[-1] != '/'}
+    assert (out/'training_set'/'empty').is_dir()
+    assert [p.name for p in (tmp_path/'out').iterdir()] == ['raw']
     with pytest.raises(InputError, match='there already'): unpack(tmp_path, pack(*GOOD))
 
 @pytest.mark.parametrize('name', [
@@ -497,20 +486,14 @@ def test_hc18(hc):
     assert hc.get() == hc.out
     is_done(hc.out)
     s = read_json(f'{hc.out}.download/SOURCE.json')
-    assert {k: (f['size'], f['md5'])
-            for k, f in s['files'].items()} == {k: (len(v), md5(v))
-                                                for k, v in CONTENT.items()}
-    assert s['doi'] == '10.5281/zenodo.1327317' and s['licence'] == 'CC BY 4.0' and s[
-        'url'] == hc.server.base + '/api/records/1327317'
-    before, n = {p: p.stat().st_mtime_ns
-                 for p in hc.out.parent.rglob('*')
-                 if p.name != 'lock'}, len(hc.server.asked)
+    said = {k: (f['size'], f['md5']) for k, f in s['files'].items()}
+    assert said == {k: (len(v), md5(v)) for k, v in CONTENT.items()}
+    assert s['doi'] == '10.5281/zenodo.1327317' and s['licence'] == 'CC BY 4.0'
+    assert s['url'] == hc.server.base + '/api/records/1327317'
+    times = lambda: {p: p.stat().st_mtime_ns for p in hc.out.parent.rglob('*') if p.name != 'lock'}
+    before, n = times(), len(hc.server.asked)
     hc.get()
-    assert len(hc.server.asked) == n and before == {
-        p: p.stat().st_mtime_ns
-        for p in hc.out.parent.rglob('*')
-        if p.name != 'lock'
-    }
+    assert len(hc.server.asked) == n and before == times()
 
 def test_hc18_in_the_current_folder(hc, monkeypatch):
     hc.out.mkdir(); monkeypatch.chdir(hc.out)
@@ -523,8 +506,8 @@ def test_hc18_part_by_part(hc):
     n = len(hc.server.asked)
     hc.get()
     is_done(hc.out)
-    assert [a[0]
-            for a in hc.server.asked[n:]] == ['1327317', 'test_set.zip', 'test_set_pixel_size.csv']
+    asked = [a[0] for a in hc.server.asked[n:]]
+    assert asked == ['1327317', 'test_set.zip', 'test_set_pixel_size.csv']
     with pytest.raises(InputError, match="no part 'masks'"): hc.get(parts=['masks'])
 
 def test_hc18_missing_entry_is_fetched_again(hc):
@@ -596,8 +579,8 @@ def test_hc18_stopped_between_two_entries(hc, monkeypatch):
     monkeypatch.setattr(os, 'replace', real)
     n, entry = len(hc.server.asked), (hc.out/'LICENCE.txt').stat().st_mtime_ns
     hc.get()
-    assert (hc.out/'LICENCE.txt').stat().st_mtime_ns == entry and (
-        hc.out/'test_set'/'000_HC.png').read_bytes() == b'x'
+    assert (hc.out/'LICENCE.txt').stat().st_mtime_ns == entry
+    assert (hc.out/'test_set'/'000_HC.png').read_bytes() == b'x'
     # the archive was still there
     assert [a[0] for a in hc.server.asked[n:]] == ['1327317', 'test_set_pixel_size.csv']
 
@@ -631,9 +614,8 @@ print('done')
 '''
 
 def process(hc, kind='none', n=0):
-    return subprocess.Popen([sys.executable, '-c', CODE,
-                             str(hc.out), hc.server.base, kind,
-                             str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    command = [sys.executable, '-c', CODE, str(hc.out), hc.server.base, kind, str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             cwd=Path(__file__).resolve().parent.parent)
 
 def killed(hc, kind, n):
@@ -645,13 +627,9 @@ def killed(hc, kind, n):
     return p.returncode != 0
 
 @pytest.mark.skipif(os.name == 'nt', reason='SIGKILL')
-@pytest.mark.parametrize('kind,n', [
-    *(('rename', n)
-      for n in range(1, 15)), *(('renamed', n)
-                                for n in (4, 14)), *(('member', n)
-                                                     for n in (1, 19)), *(('tidy', n)
-                                                                          for n in (1, 2))
-])
+STEPS = dict(rename=range(1, 15), renamed=(4, 14), member=(1, 19), tidy=(1, 2))
+
+@pytest.mark.parametrize('kind,n', [(kind, n) for kind, ns in STEPS.items() for n in ns])
 def test_killed_at_a_step(hc, kind, n):
     assert killed(hc, kind, n)
     hc.get()
@@ -675,12 +653,12 @@ def test_killed_while_bytes_arrive(hc):
     for share in (0.2, 0.4, 0.7):
         p = process(hc)
         until = time.time() + 40
-        while not (part.exists() and part.stat().st_size
-                   > share*total) and time.time() < until and p.poll() is None:
-            time.sleep(0.01)
-        p.kill(); p.communicate()
-        assert p.returncode == -signal.SIGKILL and share*total < part.stat(
-        ).st_size < total and not hc.out.exists()
+        enough = lambda: part.exists() and part.stat().st_size > share*total
+        while not enough() and time.time() < until and p.poll() is None: time.sleep(0.01)
+        p.kill()
+        p.communicate()
+        assert p.returncode == -signal.SIGKILL and not hc.out.exists()
+        assert share*total < part.stat().st_size < total
         assert part.read_bytes() == CONTENT['training_set.zip'][:part.stat().st_size]
     hc.server.pause = 0
     hc.get()
@@ -688,8 +666,8 @@ def test_killed_while_bytes_arrive(hc):
     asked = [
         int(r[6:-1]) if r else 0 for name, r, _ in hc.server.asked if name == 'training_set.zip'
     ]
-    assert len(asked) == 4 and asked[0] == 0 and all(a > s*total
-                                                     for a, s in zip(asked[1:], (0.2, 0.4, 0.7)))
+    assert len(asked) == 4 and asked[0] == 0
+    assert all(a > s*total for a, s in zip(asked[1:], (0.2, 0.4, 0.7)))
 
 # Two at a time
 
@@ -715,8 +693,8 @@ def test_many_threads_at_a_time(hc):
     for t in threads: t.start()
     for t in threads: t.join(30)
     is_done(hc.out)
-    assert hc.out in said and len(said) == 6 and all(s == hc.out or 'another download' in s
-                                                     for s in said)
+    assert hc.out in said and len(said) == 6
+    assert all(s == hc.out or 'another download' in s for s in said)
     assert sum(a[0] == 'training_set.zip' for a in hc.server.asked) == 1
 
 # Kaggle, through a kagglehub that is not there
@@ -739,15 +717,15 @@ def kaggle(tmp_path, monkeypatch):
     return k
 
 def test_kaggle(kaggle, capsys):
-    assert D.download_kaggle(kaggle.out) == kaggle.out and held(
-        kaggle.out) == {'Data/1_HC.png': b'x'}
+    assert D.download_kaggle(kaggle.out) == kaggle.out
+    assert held(kaggle.out) == {'Data/1_HC.png': b'x'}
     assert kaggle.out.is_symlink() and kaggle.asked == ['orvile/ultrasound-fetus-dataset']
     assert capsys.readouterr().out == ''                                  # --json can be read
     D.download_kaggle(kaggle.out)
     assert len(kaggle.asked) == 1
     s = read_json(f'{kaggle.out}.download/SOURCE.json')
-    assert s['doi'] == '10.17632/yrzzw9m6kk' and s['licence'] == 'CC BY 4.0' and s['folder'] == str(
-        kaggle.folder)
+    assert s['doi'] == '10.17632/yrzzw9m6kk' and s['licence'] == 'CC BY 4.0'
+    assert s['folder'] == str(kaggle.folder)
 
 def test_kaggle_without_links(kaggle, monkeypatch):
     def no(*a, **kw): raise OSError('a required privilege is not held')
@@ -807,8 +785,8 @@ def get_error(exceptions, what):
                                          ('ConnectTimeout', 'check the network'),
                                          ('BackendError', 'by hand')])
 def test_kagglehub_errors(exceptions, kaggle, what, remedy):
-    kaggle.error = get_error(
-        exceptions, what) if what != 'BackendError' else exceptions.BackendError('no such thing')
+    if what == 'BackendError': kaggle.error = exceptions.BackendError('no such thing')
+    else: kaggle.error = get_error(exceptions, what)
     with pytest.raises(InputError, match=remedy) as e: D.download_kaggle(kaggle.out)
     assert '\n' not in str(e.value) and type(kaggle.error).__name__ in str(e.value)
     assert not kaggle.out.exists()

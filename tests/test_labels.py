@@ -17,18 +17,16 @@ y, x = np.mgrid[:SHAPE[0], :SHAPE[1]].astype(float)
 def ellipse(rng, border=False):
     "An ellipse, (row, column, a, b, angle): inside the picture, or cut by its border."
     a = rng.uniform(14, 30); b = a*rng.uniform(0.6, 1)
-    row, col = (rng.uniform(4, 20), rng.uniform(30, 98)) if border else (rng.uniform(36, 60),
-                                                                         rng.uniform(40, 88))
+    rows, cols = ((4, 20), (30, 98)) if border else ((36, 60), (40, 88))
+    row, col = rng.uniform(*rows), rng.uniform(*cols)
     return row, col, a, b, rng.uniform(0, np.pi)
 
 def band(rng):
-    r, c, radius, wide = rng.uniform(40, 60), rng.uniform(50,
-                                                          80), rng.uniform(20,
-                                                                           34), rng.uniform(2, 10)
+    r, c, radius, wide = (rng.uniform(*ab) for ab in ((40, 60), (50, 80), (20, 34), (2, 10)))
     low = rng.uniform(-180, 60)
     angle = np.degrees(np.arctan2(y-r, x-c))
-    return (abs(np.hypot(y - r, x - c) - radius)
-            <= wide/2) & (angle >= low) & (angle <= low + rng.uniform(60, 330))
+    near = abs(np.hypot(y - r, x - c) - radius) <= wide/2
+    return near & (angle >= low) & (angle <= low + rng.uniform(60, 330))
 
 def bar(rng):
     t, u0, v0 = rng.uniform(0, np.pi), x - rng.uniform(50, 80), y - rng.uniform(36, 60)
@@ -80,14 +78,14 @@ CODES = {
     'black.rgba.png': lambda m: layers(m, 0, 0, 0, 255),
     'red.rgba.png': lambda m: layers(m, 255, 0, 0, 255),
     'grey.bmp': lambda m: Image.fromarray(m*np.uint8(255)), 'bit.bmp': lambda m: Image.fromarray(m),
-    'palette.bmp': lambda m: palette(m, (0, 0, 0),
-                                     (200, 0, 90)), 'colour.bmp': lambda m: layers(m, 0, 0, 255),
+    'palette.bmp': lambda m: palette(m, (0, 0, 0), (200, 0, 90)),
+    'colour.bmp': lambda m: layers(m, 0, 0, 255),
     'grey.tif': lambda m: Image.fromarray(m*np.uint8(255)), 'bit.tif': lambda m: Image.fromarray(m),
     'int.tif': lambda m: Image.fromarray(m.astype(np.int32)),
     'float.tif': lambda m: Image.fromarray(m.astype(np.float32)),
     'grey.gif': lambda m: Image.fromarray(m*np.uint8(255)),
-    'palette.gif': lambda m: palette(m, (0, 0, 0),
-                                     (0, 200, 90)), 'array.npy': None, 'bool.npy': None
+    'palette.gif': lambda m: palette(m, (0, 0, 0), (0, 200, 90)),
+    'array.npy': None, 'bool.npy': None
 }
 
 def write(path, m, code):
@@ -169,19 +167,18 @@ def test_several_classes_are_a_choice_that_is_named(tmp_path):
     f = tmp_path/'organs.png'
     a = np.zeros((6, 8), np.uint8); a[1:3] = 1; a[4:] = 2
     Image.fromarray(a).save(f)
-    with pytest.raises(
-            InputError, match=
-            'organs.png: 2 classes: 1 and 2; say which is the region: --region 2, or --region any'):
+    with pytest.raises(InputError, match='organs.png: 2 classes: 1 and 2; say which is the region: '
+                       '--region 2, or --region any'):
         read_annotation(f)
-    assert (read_annotation(f, region=2) == (a == 2)).all() and (read_annotation(f, region='any')
-                                                                 == (a > 0)).all()
+    assert (read_annotation(f, region=2) == (a == 2)).all()
+    assert (read_annotation(f, region='any') == (a > 0)).all()
     assert not read_annotation(f, region='5').any()
     colours = np.array([[0,0,0], [255,0,0], [0,0,255]], np.uint8)[a]
     Image.fromarray(colours).save(f)
     for name in ('#0000ff', '0,0,255', ' 0, 0, 255 '):
         assert (read_annotation(f, region=name) == (a == 2)).all()
-    assert [region_name(r)
-            for r in (None, 'any', 2, '#800000', '007')] == [None, 'any', '2', '128,0,0', '7']
+    names = [region_name(r) for r in (None, 'any', 2, '#800000', '007')]
+    assert names == [None, 'any', '2', '128,0,0', '7']
 
 @pytest.mark.parametrize('values', [(38, 255), (1, 2), (100, 101)])
 def test_two_classes_without_a_background_are_refused(values, tmp_path):
@@ -302,9 +299,8 @@ def value(v): return Image.fromarray(REGION*np.uint8(v))
       '2 classes over the dataset, one a file: 1 in 4; 2 in 3; .*--region 2, or --region any'),
      ([value(128)]*4 + [value(255)]*3, '128 in 4; white in 3; .*--region 128'),
      ([layers(REGION, 255, 0, 0)]*4 + [layers(REGION, 0, 255, 0)]*3, '2 classes .*--region'),
-     ([palette(REGION, (0, 0, 0),
-               (255, 0, 0))]*3 + [palette(REGION*2, (0, 0, 0), (255, 0, 0),
-                                          (0, 255, 0))]*4, '1 in 3; 2 in 4')])
+     ([palette(REGION, (0, 0, 0), (255, 0, 0))]*3 +
+      [palette(REGION*2, (0, 0, 0), (255, 0, 0), (0, 255, 0))]*4, '1 in 3; 2 in 4')])
 def test_classes_spread_over_files_are_a_choice(masks, said, tmp_path):
     raw = dataset(tmp_path/'raw', *masks)
     with pytest.raises(InputError, match=said): prepare(raw, tmp_path/'p', size=SHAPE)
@@ -313,12 +309,12 @@ def test_classes_spread_over_files_are_a_choice(masks, said, tmp_path):
     assert (prepare(raw, tmp_path/'p', size=SHAPE, region='any').area > 0).all()
     assert 'mixed_classes' not in set(verify(raw, region='any').findings.check)
 
-@pytest.mark.parametrize('masks',
-                         [[value(1)]*4 + [value(255)]*3 + [Image.fromarray(REGION)]*2, [value(2)]*5,
-                          [palette(REGION, (0, 0, 0),
-                                   (255, 0, 0))]*3 + [palette(REGION, (9, 9, 9), (0, 255, 0))]*3,
-                          [value(2)]*4 + [value(0)]*3, [palette(REGION, (0, 0, 0),
-                                                                (255, 0, 0))]*3 + [value(255)]*3])
+RED_ONE = palette(REGION, (0, 0, 0), (255, 0, 0))
+
+@pytest.mark.parametrize('masks', [
+    [value(1)]*4 + [value(255)]*3 + [Image.fromarray(REGION)]*2, [value(2)]*5,
+    [RED_ONE]*3 + [palette(REGION, (9, 9, 9), (0, 255, 0))]*3, [value(2)]*4 + [value(0)]*3,
+    [RED_ONE]*3 + [value(255)]*3])
 def test_yes_written_in_two_ways_is_one_class(masks, tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='The annotations')
