@@ -1092,8 +1092,8 @@ def split_cases(
     if len(exams) < len(wanted):
         raise InputError(
             'fractions', f'{len(exams)} exams cannot fill the splits {", ".join(wanted)}',
-            f'at least {len(wanted)} exams are needed: add cases, '
-            'or prepare with a share of 0 for a split that is not wanted')
+            f'at least {len(wanted)} exams are needed: '
+            'add cases, or prepare with a share of 0 for a split that is not wanted')
     if how == 'area':
         shares = share_folds(fractions, min(20, len(exams)))
         fold = stratified_folds(cases, sum(shares), seed)
