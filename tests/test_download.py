@@ -626,9 +626,9 @@ def killed(hc, kind, n):
     assert not hc.out.exists() or held(hc.out).items() <= RAW.items()
     return p.returncode != 0
 
-@pytest.mark.skipif(os.name == 'nt', reason='SIGKILL')
 STEPS = dict(rename=range(1, 15), renamed=(4, 14), member=(1, 19), tidy=(1, 2))
 
+@pytest.mark.skipif(os.name == 'nt', reason='SIGKILL')
 @pytest.mark.parametrize('kind,n', [(kind, n) for kind, ns in STEPS.items() for n in ns])
 def test_killed_at_a_step(hc, kind, n):
     assert killed(hc, kind, n)
