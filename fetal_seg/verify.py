@@ -426,7 +426,7 @@ def see(
     return MeasuredFolder(_measure_cases(cases, read, workers), info, **limits)
 
 # %% ../nbs/02_verify.ipynb #56b0c9eb
-def _add_alike(severity, find, **table):
+def _add_table(severity, find, **table):
     "Add checks that all do `find(s, name)`: name=(reason, remedy) or (reason, remedy, raw)."
     for name,(reason,remedy,*raw) in table.items():
         remedies = dict(raw=raw[0] if raw else remedy, prepared=remedy)
@@ -436,7 +436,7 @@ def _problems_of(s, name):
     "What reading the files of the cases brought up under this name."
     return [(r.case, value) for r in s.cases.itertuples() for k,value in r.problems if k == name]
 
-_add_alike('error', _problems_of,
+_add_table('error', _problems_of,
     missing_file=('Every case needs its picture and its two masks.', _REMAKE),
     unreadable=('A file that cannot be decoded stops a training.',
                 _REMAKE + '; if it stays so, download the picture again',
@@ -459,7 +459,7 @@ def _check_mixed_classes(s):
     except InputError as e: return [('', e.found, e.remedy)]
     return [('', said)] if said else []
 
-_add_alike('error', _problems_of,
+_add_table('error', _problems_of,
     shape_mismatch=('Picture and mask have one size.',
                     'find the mask that was drawn on this picture; then ' + _REMAKE,
                     'find the annotation that was drawn on this picture, or take both out'),
@@ -492,7 +492,7 @@ _KIND_OF = dict(ambiguous_pair='ambiguous', overlay='overlay', foreign_file='for
 
 def _left_out_as(s, name): return _as_findings(_left_out(s, _KIND_OF[name]))
 
-_add_alike('warning', _left_out_as, ambiguous_pair=(
+_add_table('warning', _left_out_as, ambiguous_pair=(
     'Where it is not clear which annotation belongs to which picture, none is used.',
     'keep one of the two'))
 
@@ -508,7 +508,7 @@ def _check_unannotated_class(s):
     classes = _unannotated(s)[1].items()
     return [('', f'{n} of {label}: no picture there has an annotation') for label,n in classes]
 
-_add_alike('note', _left_out_as,
+_add_table('note', _left_out_as,
     overlay=('A picture with its annotation drawn in shows the answer, and is left out.',
              'nothing to do'),
     foreign_file=('A file of the raw folder that belongs to no case.', 'nothing to do'))
