@@ -903,17 +903,20 @@ def duplicates(
     return [g for _,g in groups if len(g) > 1]
 
 # %% ../nbs/02_verify.ipynb #2e2befb2
+_ONE_ALONE = dict(raw='take all but one out',
+    remedy='take all but one out of the raw folder, and run fetal_seg_prepare again')
+_ONE_CLASS = 'find out which class is right, and take the others out'
+
 def _same_pixels(s, fits):
     "Findings on the copies that fit."
     return [_group(g, 'the same pixels') for g in duplicates(s.pictures) if fits(g)]
 
-@add_check('error', 'take all but one out of the raw folder, and run fetal_seg_prepare again',
-           raw='take all but one out')
+@add_check('error', **_ONE_ALONE)
 def _check_duplicate_in_two_splits(s):
     "The same picture in two splits makes the test a test of memory."
     return _same_pixels(s, lambda g: _n_splits(g) > 1)
 
-@add_check('warning', 'find out which class is right, and take the others out')
+@add_check('warning', _ONE_CLASS)
 def _check_duplicate_in_two_classes(s):
     "The same picture in two classes has a label too many."
     return _same_pixels(s, lambda g: _n_classes(g) > 1)
@@ -1000,13 +1003,12 @@ def _near(s, fits):
     near = _several_versions(s, s.alike)
     return [_group(g, 'nearly the same picture') for g in near if fits(g)]
 
-@add_check('error', 'take all but one out of the raw folder, and run fetal_seg_prepare again',
-           raw='take all but one out')
+@add_check('error', **_ONE_ALONE)
 def _check_near_duplicate_in_two_splits(s):
     "Nearly the same picture in two splits makes the test a test of memory."
     return _near(s, lambda g: _n_splits(g) > 1)
 
-@add_check('warning', 'find out which class is right, and take the others out')
+@add_check('warning', _ONE_CLASS)
 def _check_near_duplicate_in_two_classes(s):
     "Nearly the same picture in two classes has a label too many."
     return _near(s, lambda g: _n_classes(g) > 1)
@@ -1064,8 +1066,7 @@ def _copies_of(group, said):
     return Finding(group.name.iloc[0], f'copies of one picture: {", ".join(said)}',
                    also=tuple(group.name.iloc[1:]))
 
-@add_check('error', 'take all but one out of the raw folder, and run fetal_seg_prepare again',
-           raw='take all but one out')
+@add_check('error', **_ONE_ALONE)
 def _check_copies_in_two_splits(s):
     "Copies of one picture in two splits make the test a test of memory."
     said = _check_exam_in_two_splits(s), _check_near_duplicate_in_two_splits(s)
@@ -1073,7 +1074,7 @@ def _check_copies_in_two_splits(s):
     return [_group(g, 'copies of one picture') for g in found]
 
 # %% ../nbs/02_verify.ipynb #0b8bd12f
-@add_check('warning', 'find out which class is right, and take the others out')
+@add_check('warning', _ONE_CLASS)
 def _check_copies_in_two_classes(s):
     "Copies of one picture in two classes have a label too many."
     several = [g for g in _copies(s) if _n_classes(g) > 1]
