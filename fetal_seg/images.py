@@ -35,13 +35,15 @@ def to_grey(
     im:Image.Image, # Any mode with at most 8 bits a channel
 )->np.ndarray: # (H, W) uint8
     "The luma of a picture, laid over black."
-    if im.mode == 'La': return np.ascontiguousarray(np.asarray(im)[..., 0])   # laid over black already
+    # laid over black already
+    if im.mode == 'La': return np.ascontiguousarray(np.asarray(im)[..., 0])
     channel = im.mode in ('RGBA', 'LA', 'PA')
     if im.has_transparency_data: im = im.convert('RGBA')
     grey = np.asarray(im if im.mode == 'L' else im.convert('L'))
     if im.mode != 'RGBA': return grey
     alpha = np.asarray(im.getchannel('A'), np.uint16)
-    if channel and not alpha.any(): return grey   # 32 bits a pixel, of which the last 8 were never used
+    # 32 bits a pixel, of which the last 8 were never used
+    if channel and not alpha.any(): return grey
     return ((grey*alpha + 127) // 255).astype(np.uint8)
 
 # %% ../nbs/images.ipynb #6ab913d9
@@ -62,10 +64,12 @@ def to_grey16(
     "The values of a picture with more than 8 bits a pixel."
     a, tags, bits = np.asarray(im), getattr(im, 'tag_v2', {}), 16
     if im.mode.startswith('I;'): bits = tags.get(258, (16,))[0]            # BitsPerSample
-    elif im.mode == 'F' or im.format not in ('PNG', 'PPM'): _check_16bit(path, a)   # these two declare their white, and some Pillows open them as I
+    elif im.mode == 'F' or im.format not in ('PNG', 'PPM'):
+        _check_16bit(path, a)  # these two declare their white, and some Pillows open them as I
     white = 2**bits - 1
     a = a.astype(np.uint16)
-    if tags.get(262) == 0: a = white - a                                   # PhotometricInterpretation: 0 is white
+    # PhotometricInterpretation: 0 is white
+    if tags.get(262) == 0: a = white - a
     key = im.info.get('transparency')
     return widen(np.where(a == key, 0, a) if isinstance(key, int) else a, bits)
 
@@ -74,9 +78,11 @@ def _check_16bit(path, a):
     kind = 'float' if a.dtype.kind == 'f' else f'{8*a.itemsize}-bit'
     lo, hi, found = a.min(), a.max(), f'{kind} pixels from {a.min():g} to {a.max():g}'
     if not (lo >= 0 and hi <= 65535 and (a == np.round(a)).all()):
-        raise InputError(path, f'{found}, and nothing says which value is white', 'save it with 8 or 16 bits a pixel')
+        raise InputError(path, f'{found}, and nothing says which value is white',
+                         'save it with 8 or 16 bits a pixel')
     if hi <= 255 and len(np.unique(a)) > 2:
-        raise InputError(path, f'{found}: white may be 255 or 65535', 'save it with 8 bits a pixel if 255 is white, else with 16')
+        raise InputError(path, f'{found}: white may be 255 or 65535',
+                         'save it with 8 bits a pixel if 255 is white, else with 16')
 
 # %% ../nbs/images.ipynb #7e9623ef
 def upright(
@@ -97,16 +103,21 @@ def _orientation(im):
 
 # %% ../nbs/images.ipynb #0d1c5a30
 SUFFIXES = {'.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.tif', '.tiff', '.bmp', '.webp', '.gif', '.jp2', '.j2k',
-            '.pgm', '.ppm', '.pbm', '.pnm', '.dcm', '.dicom', '.npy', '.nii', '.nii.gz', '.mha', '.nrrd'}   # of files that are pictures
-FORMATS = ('PNG', 'JPEG', 'TIFF', 'WEBP', 'BMP', 'GIF', 'PPM', 'JPEG2000')   # what Pillow is asked to read
+            # of files that are pictures
+            '.pgm', '.ppm', '.pbm', '.pnm', '.dcm', '.dicom', '.npy', '.nii', '.nii.gz', '.mha', '.nrrd'}
+# what Pillow is asked to read
+FORMATS = ('PNG', 'JPEG', 'TIFF', 'WEBP', 'BMP', 'GIF', 'PPM', 'JPEG2000')
 AGAIN = 'download or copy it again, or take it out'
 
 class Picture(NamedTuple):
     "A picture as it was read."
     pixels:np.ndarray # (H, W) uint8 or uint16, grey, upright; not to be written to
-    mode:str # How the file holds it: Pillow's mode (L, RGB, P, I;16, ...), DICOM, NPY, NIfTI, MetaImage or NRRD
+    # How the file holds it: Pillow's mode (L, RGB, P, I;16, ...), DICOM, NPY, NIfTI, MetaImage or
+    # NRRD
+    mode:str
     bits:int # What it declares: 1 (black and white), 8 (up to 8) or 16 (more)
-    spacing:tuple = (np.nan, np.nan) # (row, column) mm per pixel; only DICOM, NIfTI, MetaImage and NRRD know it
+    # (row, column) mm per pixel; only DICOM, NIfTI, MetaImage and NRRD know it
+    spacing:tuple = (np.nan, np.nan)
     exam:str = '' # A digest of the patient's or the study's number; only DICOM has one
 
 def read_raster(
@@ -116,19 +127,24 @@ def read_raster(
     "Decode a PNG, JPEG, TIFF, WebP, BMP, GIF, PNM or JPEG 2000."
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', module='PIL')   # a picture or an error, and no chatter
+            # a picture or an error, and no chatter
+            warnings.filterwarnings('ignore', module='PIL')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             im = Image.open(BytesIO(data), formats=FORMATS)
             _check_raster(path, im)
-            if im.format == 'JPEG2000' and not _has_end(data): raise ValueError('cut short')   # its decoder would paint the rest black
+            # its decoder would paint the rest black
+            if im.format == 'JPEG2000' and not _has_end(data): raise ValueError('cut short')
             im.load()
             wide = im.mode in ('I', 'F') or im.mode.startswith('I;')
             grey = to_grey16(path, im) if wide else to_grey(im)
             grey = upright(grey, _orientation(im))
         return Picture(grey, im.mode, 16 if wide else 1 if im.mode == '1' else 8)
     except InputError: raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError): raise InputError(path, *_bomb()) from None
-    except UnidentifiedImageError: raise InputError(path, f'this picture cannot be decoded ({_looks_like(data)})', AGAIN) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(path, *_bomb()) from None
+    except UnidentifiedImageError:
+        raise InputError(path, f'this picture cannot be decoded ({_looks_like(data)})',
+                         AGAIN) from None
     except Exception as e:   # Pillow raises many kinds: OSError, SyntaxError, ValueError, struct.error, ...
         raise InputError(path, f'this picture cannot be decoded ({" ".join(str(e).split())[:120] or type(e).__name__})', AGAIN) from e
 
@@ -136,8 +152,10 @@ def _check_raster(path, im):
     "Raise unless there is one picture, in colours that have a luma."
     n = getattr(im, 'n_frames', 1)
     if n > 1 and im.format != 'MPO':   # a phone's JPEG with previews: the first is the picture
-        raise InputError(path, f'{n} pages or frames in one file', 'save the one that is meant as a file of its own')
-    if im.mode in ('LAB', 'HSV'): raise InputError(path, f'colours in the space {im.mode}', 'save it as grey or RGB')
+        raise InputError(path, f'{n} pages or frames in one file',
+                         'save the one that is meant as a file of its own')
+    if im.mode in ('LAB', 'HSV'):
+        raise InputError(path, f'colours in the space {im.mode}', 'save it as grey or RGB')
 
 def _has_end(data):
     "Does a JPEG 2000 codestream end with its end mark? (ISO/IEC 15444-1, A.4.4; its boxes: I.4)"
@@ -145,7 +163,8 @@ def _has_end(data):
     if data[:2] == b'\xff\x4f': return data.rstrip(b'\0').endswith(end)
     while at + 16 <= len(data):
         n, kind = int.from_bytes(data[at:at+4], 'big'), data[at+4:at+8]
-        n = int.from_bytes(data[at+8:at+16], 'big') if n == 1 else n or len(data) - at   # 0: to the end of the file
+        # 0: to the end of the file
+        n = int.from_bytes(data[at+8:at+16], 'big') if n == 1 else n or len(data) - at
         if kind == b'jp2c': return data[at:at+n].endswith(end)
         at += max(n, 8)
     return False
@@ -154,7 +173,10 @@ def _bomb():
     "What is found and the remedy where a picture is too large."
     return f'a picture of more than {Image.MAX_IMAGE_PIXELS:,} pixels', 'crop or shrink it; if it is what it says, raise PIL.Image.MAX_IMAGE_PIXELS'
 
-_STARTS = {b'%PDF': 'a PDF', b'PK': 'a ZIP archive', b'<': 'a web page', b'version https://git-lfs': 'a Git LFS pointer, not the file'}
+_STARTS = {
+    b'%PDF': 'a PDF', b'PK': 'a ZIP archive', b'<': 'a web page',
+    b'version https://git-lfs': 'a Git LFS pointer, not the file'
+}
 
 def _looks_like(data):
     "What a file is that is no picture, from its first bytes."
@@ -193,7 +215,9 @@ def check_colours(
     if ybr: wrong = np.mean((abs(c[1]-c[0]) < off) & (abs(c[2]-c[0]) < off)) > 0.9
     else: wrong = np.mean((abs(c[1]-rest) < off) & (abs(c[2]-rest) < off)) > 0.9
     names = ('YCbCr', 'RGB') if ybr else ('RGB', 'YCbCr')
-    if wrong: raise InputError(path, 'pixels that are called {} and look like {}'.format(*names), 'export it anew, or as a PNG')
+    if wrong:
+        raise InputError(path, 'pixels that are called {} and look like {}'.format(*names),
+                         'export it anew, or as a PNG')
 
 # %% ../nbs/images.ipynb #4cc8b7f1
 def window_range(
@@ -202,7 +226,10 @@ def window_range(
     "The range of stored values that a linear window shows."
     get = lambda tag, default: float(ds.get(tag) or default)
     try:
-        c, w, slope, intercept = (get(t, d) for t,d in (('WindowCenter', math.nan), ('WindowWidth', math.nan), ('RescaleSlope', 1), ('RescaleIntercept', 0)))
+        c, w, slope, intercept = (get(t, d)
+                                  for t, d in (('WindowCenter', math.nan), ('WindowWidth',
+                                                                            math.nan),
+                                               ('RescaleSlope', 1), ('RescaleIntercept', 0)))
     except (TypeError, ValueError): return None   # several windows, or no numbers
     how = ds.get('VOILUTFunction') or 'LINEAR'
     if how == 'LINEAR': c, w = c-0.5, w-1
@@ -233,7 +260,8 @@ def slow_digest(
     key:str='', # A secret that makes guessing impossible
 )->str: # 16 hexadecimal digits
     "A digest that takes some time and memory, so that short texts are not guessed by the million."
-    return hashlib.scrypt(text.encode(), salt=f'fetal_seg exam 1 {key}'.encode(), n=2**14, r=8, p=1, dklen=8).hex()
+    return hashlib.scrypt(text.encode(), salt=f'fetal_seg exam 1 {key}'.encode(), n=2**14, r=8, p=1,
+                          dklen=8).hex()
 
 def dicom_exam(
     ds, # A pydicom Dataset; `IDS` are taken out of it
@@ -244,17 +272,26 @@ def dicom_exam(
         try: text = str(ds.get(tag) or '').strip()
         except Exception: text = ''   # a value that cannot be decoded says nothing
         nobody = tag == 'PatientID' and (not text.strip('0') or text.lower() in NOBODY)
-        if text and not nobody and not found: found = ('dicom-' if tag == 'PatientID' else STUDY) + slow_digest(f'{tag} {text}', os.environ.get('FETAL_SEG_KEY', ''))
+        if text and not nobody and not found:
+            found = ('dicom-' if tag == 'PatientID' else STUDY) + slow_digest(
+                f'{tag} {text}', os.environ.get('FETAL_SEG_KEY', ''))
         if tag in ds: del ds[tag]
     return found
 
 # %% ../nbs/images.ipynb #2753e4ef
-TAGS = ('Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames '
-        'PixelData PixelSpacing ImagerPixelSpacing SequenceOfUltrasoundRegions '
-        'WindowCenter WindowWidth VOILUTFunction RescaleSlope RescaleIntercept').split() + [
-        f'{kind}{colour}PaletteColorLookupTable{what}' for kind,what in (('','Descriptor'), ('','Data'), ('Segmented','Data')) for colour in ('Red','Green','Blue')]
+TAGS = (
+    'Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames '
+    'PixelData PixelSpacing ImagerPixelSpacing SequenceOfUltrasoundRegions '
+    'WindowCenter WindowWidth VOILUTFunction RescaleSlope RescaleIntercept').split() + [
+        f'{kind}{colour}PaletteColorLookupTable{what}' for kind, what in (('', 'Descriptor'),
+                                                                          ('', 'Data'),
+                                                                          ('Segmented', 'Data'))
+        for colour in ('Red', 'Green', 'Blue')
+    ]
 
-COLOURS = ('MONOCHROME1', 'MONOCHROME2', 'RGB', 'PALETTE COLOR', 'YBR_FULL', 'YBR_FULL_422', 'YBR_ICT', 'YBR_RCT')   # the last two: JPEG 2000, decoded to RGB
+# the last two: JPEG 2000, decoded to RGB
+COLOURS = ('MONOCHROME1', 'MONOCHROME2', 'RGB', 'PALETTE COLOR', 'YBR_FULL', 'YBR_FULL_422',
+           'YBR_ICT', 'YBR_RCT')
 
 def is_dicom(
     path, # For its suffix: old DICOM files have no mark
@@ -269,7 +306,9 @@ def read_dicom(
 )->Picture:
     "Decode a DICOM file of one frame; of its patient no more than a digest is kept."
     try: from pydicom import dcmread
-    except ImportError: raise InputError(path, 'this is a DICOM file, and pydicom is not installed', "pip install 'fetal_seg[dicom]'") from None
+    except ImportError:
+        raise InputError(path, 'this is a DICOM file, and pydicom is not installed',
+                         "pip install 'fetal_seg[dicom]'") from None
     syntax = None
     try:
         with warnings.catch_warnings():
@@ -279,7 +318,8 @@ def read_dicom(
             _check_dicom(path, ds)
             syntax, decoder = _decoder(path, ds)
             grey, bits = _dicom_grey(path, ds, *(_jpeg_frame(ds) or _frame(ds, decoder)))
-            return Picture(widen(grey, bits), 'DICOM', 1 if bits == 1 else 8 if bits <= 8 else 16, dicom_spacing(ds), exam)
+            return Picture(widen(grey, bits), 'DICOM', 1 if bits == 1 else 8 if bits <= 8 else 16,
+                           dicom_spacing(ds), exam)
     except InputError: raise
     except Exception as e:
         why = ', '.join([type(e).__name__] + [syntax]*bool(syntax))
@@ -287,16 +327,26 @@ def read_dicom(
 
 def _check_dicom(path, ds):
     "Raise unless there is one frame of unsigned pixels."
-    if 'PixelData' not in ds: raise InputError(path, 'a DICOM file without a picture, or no DICOM file at all', 'take it out')
+    if 'PixelData' not in ds:
+        raise InputError(path, 'a DICOM file without a picture, or no DICOM file at all',
+                         'take it out')
     frames, size = int(ds.get('NumberOfFrames') or 1), ds.Rows*ds.Columns
-    if frames != 1: raise InputError(path, f'a film of {frames} frames', 'export the frame that is meant as a PNG, or as a DICOM file of its own')
+    if frames != 1:
+        raise InputError(path, f'a film of {frames} frames',
+                         'export the frame that is meant as a PNG, or as a DICOM file of its own')
     if size == 0: raise InputError(path, f'a picture of {ds.Columns}x{ds.Rows} pixels', AGAIN)
     if size > (Image.MAX_IMAGE_PIXELS or np.inf): raise InputError(path, *_bomb())
-    if ds.PixelRepresentation != 0: raise InputError(path, 'signed pixels, which ultrasound does not have', 'export it as a PNG')
-    if not 1 <= ds.BitsStored <= 16: raise InputError(path, f'{ds.BitsStored} bits a pixel', 'save it with 8 or 16 bits a pixel')
+    if ds.PixelRepresentation != 0:
+        raise InputError(path, 'signed pixels, which ultrasound does not have',
+                         'export it as a PNG')
+    if not 1 <= ds.BitsStored <= 16:
+        raise InputError(path, f'{ds.BitsStored} bits a pixel', 'save it with 8 or 16 bits a pixel')
     if ds.get('HighBit', ds.BitsStored-1) != ds.BitsStored-1:
-        raise InputError(path, 'pixels that are not in the lowest bits (HighBit)', 'export it as a PNG')
-    if ds.PhotometricInterpretation not in COLOURS: raise InputError(path, f'a colour space that is none of {", ".join(COLOURS)}', 'export it as a PNG')
+        raise InputError(path, 'pixels that are not in the lowest bits (HighBit)',
+                         'export it as a PNG')
+    if ds.PhotometricInterpretation not in COLOURS:
+        raise InputError(path, f'a colour space that is none of {", ".join(COLOURS)}',
+                         'export it as a PNG')
 
 def _decoder(path, ds):
     "The name of a file's transfer syntax, and pydicom's decoder of its pixels."
@@ -314,18 +364,23 @@ def _decoder(path, ds):
 def _frame(ds, decoder):
     "Pixels as stored, what they are called, and whether the stream itself said so."
     a, found = decoder.as_array(ds, raw=True)
-    return a, found['photometric_interpretation'], found['photometric_interpretation'] != ds.PhotometricInterpretation
+    return a, found['photometric_interpretation'], found[
+        'photometric_interpretation'] != ds.PhotometricInterpretation
 
 def _jpeg_frame(ds):
     "The same of a JPEG stream of three components with 8 bits; None for all else."
     from pydicom.encaps import get_frame
     uid = getattr(ds, 'file_meta', {}).get('TransferSyntaxUID') or ''
-    if uid not in ('1.2.840.10008.1.2.4.50', '1.2.840.10008.1.2.4.51') or ds.SamplesPerPixel != 3 or ds.BitsStored > 8: return None
+    if uid not in ('1.2.840.10008.1.2.4.50',
+                   '1.2.840.10008.1.2.4.51') or ds.SamplesPerPixel != 3 or ds.BitsStored > 8:
+        return None
     stream = get_frame(ds.PixelData, 0, number_of_frames=1)
     kind = jpeg_colours(stream)
     im = Image.open(BytesIO(stream), formats=('JPEG',))
-    if im.mode == 'RGB' and kind != 'RGB': im.draft('YCbCr', im.size)   # the three components as they are
-    if im.mode not in ('L', 'RGB', 'YCbCr') or im.size != (ds.Columns, ds.Rows): raise ValueError('another picture than the header says')
+    # the three components as they are
+    if im.mode == 'RGB' and kind != 'RGB': im.draft('YCbCr', im.size)
+    if im.mode not in ('L', 'RGB', 'YCbCr') or im.size != (ds.Columns, ds.Rows):
+        raise ValueError('another picture than the header says')
     told = dict(YBR='YBR_FULL', RGB='RGB').get(kind, ds.PhotometricInterpretation)
     return np.asarray(im), 'MONOCHROME2' if im.mode == 'L' else told, kind != ''
 
@@ -349,18 +404,27 @@ def dicom_spacing(
     "The spacing that a DICOM file declares."
     try:
         regions = [r for r in ds.get('SequenceOfUltrasoundRegions') or () if _is_tissue(r)]
-        found = [(10*r.PhysicalDeltaY, 10*r.PhysicalDeltaX) for r in regions] or [ds.get('PixelSpacing') or ds.get('ImagerPixelSpacing') or (np.nan, np.nan)]
+        found = [(10*r.PhysicalDeltaY, 10*r.PhysicalDeltaX) for r in regions
+                 ] or [ds.get('PixelSpacing') or ds.get('ImagerPixelSpacing') or (np.nan, np.nan)]
         found = np.abs(np.array(found, float))
-        if np.isfinite(found).all() and (found > 0).all() and np.allclose(found, found[0], rtol=1e-3, atol=0): return tuple(found[0].tolist())
-    except (AttributeError, TypeError, ValueError): pass   # a tag that is missing or no number: unknown
+        if np.isfinite(found).all() and (found > 0).all() and np.allclose(
+                found, found[0], rtol=1e-3, atol=0):
+            return tuple(found[0].tolist())
+    except (AttributeError, TypeError, ValueError):
+        pass  # a tag that is missing or no number: unknown
     return np.nan, np.nan
 
 def _is_tissue(r):
     "Is a region of the screen a 2D picture of tissue, measured in cm?"
-    return [r.get(k) for k in ('RegionSpatialFormat', 'RegionDataType', 'PhysicalUnitsXDirection', 'PhysicalUnitsYDirection')] == [1, 1, 3, 3]
+    return [
+        r.get(k) for k in ('RegionSpatialFormat', 'RegionDataType', 'PhysicalUnitsXDirection',
+                           'PhysicalUnitsYDirection')
+    ] == [1, 1, 3, 3]
 
 # %% ../nbs/images.ipynb #77da5e73
-_VOLUMES = dict(NIfTI=('.nii', 'NiftiImageIO'), MetaImage=('.mha', 'MetaImageIO'), NRRD=('.nrrd', 'NrrdImageIO'))   # suffix, SimpleITK's reader
+# suffix, SimpleITK's reader
+_VOLUMES = dict(NIfTI=('.nii', 'NiftiImageIO'), MetaImage=('.mha', 'MetaImageIO'),
+                NRRD=('.nrrd', 'NrrdImageIO'))
 
 def unpacked(
     data:bytes, # A file's content, perhaps gzipped
@@ -382,7 +446,8 @@ def array_format(
     if head[:6] == b'\x93NUMPY': return 'NPY'
     if head[:5] == b'NRRD0': return 'NRRD'
     if head[344:348] in (b'n+1\0', b'ni1\0') or head[4:8] in (b'n+2\0', b'ni2\0'): return 'NIfTI'
-    return 'MetaImage' if re.match(rb'\s*(ObjectType|NDims|Comment|ObjectSubType)\s*=', head) else ''
+    return 'MetaImage' if re.match(rb'\s*(ObjectType|NDims|Comment|ObjectSubType)\s*=',
+                                   head) else ''
 
 # %% ../nbs/images.ipynb #89e8016c
 def read_npy(
@@ -391,10 +456,14 @@ def read_npy(
 )->np.ndarray: # As stored
     "An array of numbers, without running what a pickle says."
     f = BytesIO(data)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(np.lib.format.read_magic(f)[0])
+    read = {1: np.lib.format.read_array_header_1_0,
+            2: np.lib.format.read_array_header_2_0}.get(np.lib.format.read_magic(f)[0])
     shape, _, dtype = read(f) if read else ((), False, np.dtype(object))
-    if dtype.kind not in 'biuf': raise InputError(path, f'an array of {dtype.name}, which are no numbers', 'save it as uint8, uint16, bool or float')
-    if dtype.itemsize*math.prod(shape) > len(data) - f.tell(): raise ValueError('cut short')   # before the memory is asked for
+    if dtype.kind not in 'biuf':
+        raise InputError(path, f'an array of {dtype.name}, which are no numbers',
+                         'save it as uint8, uint16, bool or float')
+    # before the memory is asked for
+    if dtype.itemsize*math.prod(shape) > len(data) - f.tell(): raise ValueError('cut short')
     f.seek(0)
     return np.load(f, allow_pickle=False)
 
@@ -406,9 +475,13 @@ def read_volume(
 )->tuple: # (array as stored, slices first; (row, column) mm per pixel)
     "An image of SimpleITK, if it is one file and no larger than a picture."
     try: import SimpleITK as sitk
-    except ImportError: raise InputError(path, f'this is a {kind} file, and SimpleITK is not installed', "pip install 'fetal_seg[medical]'") from None
+    except ImportError:
+        raise InputError(path, f'this is a {kind} file, and SimpleITK is not installed',
+                         "pip install 'fetal_seg[medical]'") from None
     (suffix, io), data = _VOLUMES[kind], unpacked(data)
-    if _elsewhere(data, kind): raise InputError(path, 'a header whose pixels lie in another file', 'save it as one file: .mha, .nrrd, .nii or .png')
+    if _elsewhere(data, kind):
+        raise InputError(path, 'a header whose pixels lie in another file',
+                         'save it as one file: .mha, .nrrd, .nii or .png')
     sitk.ProcessObject.GlobalWarningDisplayOff()
     with TemporaryDirectory() as d:
         file = Path(d)/f'a{suffix}'
@@ -418,16 +491,22 @@ def read_volume(
         reader.SetFileName(str(file))
         reader.ReadImageInformation()
         size = [n for n in reader.GetSize() if n != 1]
-        if len(size) > 2 and size[2:] != [3]: raise InputError(path, f'a volume of {"x".join(map(str, reader.GetSize()))}', 'save the slice that is meant as a picture of its own')
-        if math.prod(size) > 3*(Image.MAX_IMAGE_PIXELS or math.inf): raise InputError(path, *_bomb())
+        if len(size) > 2 and size[2:] != [3]:
+            raise InputError(path, f'a volume of {"x".join(map(str, reader.GetSize()))}',
+                             'save the slice that is meant as a picture of its own')
+        if math.prod(size) > 3*(Image.MAX_IMAGE_PIXELS or math.inf):
+            raise InputError(path, *_bomb())
         _check_whole(data, kind, reader)
         im = reader.Execute()
-    return sitk.GetArrayFromImage(im), tuple(round(float(s), 6) for s in im.GetSpacing()[1::-1])   # to the nanometre: NIfTI has 32 bits
+    # to the nanometre: NIfTI has 32 bits
+    return sitk.GetArrayFromImage(im), tuple(round(float(s), 6) for s in im.GetSpacing()[1::-1])
 
 def _elsewhere(data, kind):
     "Does a header name another file?"
     if kind == 'NIfTI': return b'ni1\0' == data[344:348] or b'ni2\0' == data[4:8]
-    if kind == 'NRRD': return re.search(rb'(?im)^data ?file *:', data.partition(b'\n\n')[0].replace(b'\r', b'')) is not None
+    if kind == 'NRRD':
+        return re.search(rb'(?im)^data ?file *:',
+                         data.partition(b'\n\n')[0].replace(b'\r', b'')) is not None
     return re.search(rb'(?m)^\s*ElementDataFile\s*=\s*LOCAL\s*$', data[:65536]) is None
 
 def _check_whole(data, kind, reader):
@@ -436,16 +515,23 @@ def _check_whole(data, kind, reader):
     if kind == 'NIfTI': at, need = 352, None
     elif kind == 'NRRD':
         at, need = next((m.end() for m in [re.search(rb'\r?\n\r?\n', data)] if m), len(data)), None
-        if re.search(rb'(?im)^encoding: *raw', data[:at]) is None: return   # others notice it by themselves
+        # others notice it by themselves
+        if re.search(rb'(?im)^encoding: *raw', data[:at]) is None: return
     else:
         at = re.search(rb'ElementDataFile\s*=\s*LOCAL\s*?\n', data[:65536]).end()
         packed = re.search(rb'(?im)^\s*CompressedData\s*=\s*True', data[:at])
         size = re.search(rb'(?im)^\s*CompressedDataSize\s*=\s*(\d+)', data[:at])
         need = (int(size[1]) if size else 0) if packed else None
     if need is None:   # without compression
-        names = (('Int8', 1), ('Int16', 2), ('Int32', 4), ('Int64', 8), ('Float32', 4), ('Float64', 8))
-        each = {getattr(sitk, f'sitk{v}{n}', None): b for n,b in names for v in ('', 'U', 'Vector', 'VectorU')}
-        need = math.prod(reader.GetSize())*reader.GetNumberOfComponents()*each.get(reader.GetPixelID(), 0)
+        names = (('Int8', 1), ('Int16', 2), ('Int32', 4), ('Int64', 8), ('Float32', 4), ('Float64',
+                                                                                         8))
+        each = {
+            getattr(sitk, f'sitk{v}{n}', None): b
+            for n, b in names
+            for v in ('', 'U', 'Vector', 'VectorU')
+        }
+        need = math.prod(reader.GetSize())*reader.GetNumberOfComponents()*each.get(
+            reader.GetPixelID(), 0)
     if len(data) - at < need: raise ValueError('cut short')
 
 # %% ../nbs/images.ipynb #1ad0c42c
@@ -459,8 +545,10 @@ def as_picture(
     while v.ndim > 2 and v.shape[-1] == 1: v = v[..., 0]
     if v.ndim == 3 and v.shape[-1] != 3 and v.shape[0] == 3: v = np.moveaxis(v, 0, -1)
     if not v.size or v.ndim != 2 and (v.ndim != 3 or v.shape[-1] != 3):
-        raise InputError(path, f'an array of {shape or "one number"}', 'save one picture as (H, W), or as (H, W, 3) in colours')
-    if v.shape[0]*v.shape[1] > (Image.MAX_IMAGE_PIXELS or math.inf): raise InputError(path, *_bomb())
+        raise InputError(path, f'an array of {shape or "one number"}',
+                         'save one picture as (H, W), or as (H, W, 3) in colours')
+    if v.shape[0]*v.shape[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise InputError(path, *_bomb())
     return np.ascontiguousarray(v)
 
 def _read_array(path, data):
@@ -471,7 +559,9 @@ def _read_array(path, data):
         else: v, spacing = read_volume(path, data, kind)
     except InputError: raise
     except Exception as e: raise InputError(path, f'this {kind} file cannot be decoded: it is damaged, cut short, or of a kind unknown here ({type(e).__name__})', AGAIN) from None
-    return as_picture(path, v), kind, spacing if spacing != (1, 1) and min(spacing) > 0 else (np.nan, np.nan)
+    return as_picture(path,
+                      v), kind, spacing if spacing != (1, 1) and min(spacing) > 0 else (np.nan,
+                                                                                        np.nan)
 
 # %% ../nbs/images.ipynb #2c304024
 def read_values(
@@ -480,7 +570,9 @@ def read_values(
 )->np.ndarray: # (H, W), or (H, W, 3) of colours: the numbers as they are stored
     "The numbers that an array file holds, unscaled."
     data = _read_bytes(path) if data is None else data
-    if not array_format(data): raise InputError(path, 'this is no NPY, NIfTI, MetaImage or NRRD file', 'read it with read_picture')
+    if not array_format(data):
+        raise InputError(path, 'this is no NPY, NIfTI, MetaImage or NRRD file',
+                         'read it with read_picture')
     return _read_array(path, data)[0]
 
 def read_array(
@@ -491,7 +583,8 @@ def read_array(
     v, kind, spacing = _read_array(path, data)
     bits = 1 if v.dtype == bool else 8 if v.dtype == np.uint8 else 16
     if bits == 1: v = v*np.uint8(255)
-    elif v.dtype.kind == 'f' and v.min() >= 0 and v.max() <= 1: v = np.round(v*65535.).astype(np.uint16)
+    elif v.dtype.kind == 'f' and v.min() >= 0 and v.max() <= 1:
+        v = np.round(v*65535.).astype(np.uint16)
     elif v.dtype not in (np.uint8, np.uint16): _check_16bit(path, v); v = v.astype(np.uint16)
     return Picture(luma(v) if v.ndim == 3 else v, kind, bits, spacing)
 
@@ -503,13 +596,16 @@ def read_picture(
     "Decode a picture of any kind to upright grey, whole or with one clear error."
     if data is None: data = _read_bytes(path)
     if not data: raise InputError(path, 'this file is empty', AGAIN)
-    return (read_dicom if is_dicom(path, data) else read_array if array_format(data) else read_raster)(path, data)
+    return (read_dicom if is_dicom(path, data) else
+            read_array if array_format(data) else read_raster)(path, data)
 
 def _read_bytes(path):
     "A file's content."
     path = check_exists(path)
     try: return path.read_bytes()
-    except OSError as e: raise InputError(path, f'this cannot be read ({e.strerror})', 'name a picture file that you may read') from None
+    except OSError as e:
+        raise InputError(path, f'this cannot be read ({e.strerror})',
+                         'name a picture file that you may read') from None
 
 def read_img(
     path, # A picture of any kind
@@ -533,24 +629,37 @@ def split_suffix(
     stem, suffix = os.path.splitext(file)
     return (file, '') if suffix[1:].isdigit() else (stem, suffix.lower())
 
-_MARKS = (b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'II*\0', b'MM\0*', b'\0\0\0\x0cjP  ', b'\xff\x4f\xff\x51')   # of files that Pillow reads
-_OLD = tuple(b'\x08\0' + e for e in (b'\0\0', b'\5\0', b'\x08\0', b'\x16\0'))   # DICOM without a mark begins with group 8
+# of files that Pillow reads
+_MARKS = (b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'II*\0', b'MM\0*', b'\0\0\0\x0cjP  ',
+          b'\xff\x4f\xff\x51')
+# DICOM without a mark begins with group 8
+_OLD = tuple(b'\x08\0' + e for e in (b'\0\0', b'\5\0', b'\x08\0', b'\x16\0'))
 
 def has_picture_mark(
     head:bytes, # The first 400 bytes of a file, or more
 )->bool:
     "Do the first bytes of a file whose name says nothing say that it is a picture?"
     riff = head[:4] == b'RIFF' and head[8:12] == b'WEBP'
-    bmp = head[:2] == b'BM' and head[14:18] in (b'\x0c\0\0\0', b'\x28\0\0\0', b'\x6c\0\0\0', b'\x7c\0\0\0')
-    return head.startswith(_MARKS + _OLD) or head[128:132] == b'DICM' or riff or bmp or array_format(head) != ''
+    bmp = head[:2] == b'BM' and head[14:18] in (b'\x0c\0\0\0', b'\x28\0\0\0', b'\x6c\0\0\0',
+                                                b'\x7c\0\0\0')
+    return head.startswith(
+        _MARKS + _OLD) or head[128:132] == b'DICM' or riff or bmp or array_format(head) != ''
 
 # %% ../nbs/images.ipynb #a796174d
 NO_PICTURE = 'this is no picture', 'nothing to do'
 _PNG = 'save it as a PNG, if it should be a case'
-NOT_READ = {s: why for why,names in ((('a header whose pixels lie in another file', 'save it as one file: .mha, .nrrd, .nii or .png'), '.mhd .nhdr .hdr'),
-                                     (('a film', 'export the frame that is meant as a PNG'), '.avi .mp4 .mov .wmv .mkv .mpg .mpeg .m4v'),
-                                     (('a picture of a format that is not read', _PNG), '.heic .heif .avif .jxl .psd .tga .svg .img .raw .exr'),
-                                     (('a file of arrays that is not read', _PNG + ' or NPY'), '.mat .npz .h5 .hdf5')) for s in names.split()}
+NOT_READ = {
+    s: why
+    for why, names in ((('a header whose pixels lie in another file',
+                         'save it as one file: .mha, .nrrd, .nii or .png'),
+                        '.mhd .nhdr .hdr'), (('a film', 'export the frame that is meant as a PNG'),
+                                             '.avi .mp4 .mov .wmv .mkv .mpg .mpeg .m4v'),
+                       (('a picture of a format that is not read', _PNG),
+                        '.heic .heif .avif .jxl .psd .tga .svg .img .raw .exr'),
+                       (('a file of arrays that is not read', _PNG + ' or NPY'),
+                        '.mat .npz .h5 .hdf5'))
+    for s in names.split()
+}
 
 def why_passed(
     path, # A file
@@ -563,12 +672,17 @@ def why_passed(
     if not os.path.isfile(path): return NO_PICTURE   # a pipe would never end
     try:
         with open(path, 'rb') as f: head = f.read(4096)
-    except OSError as e: return f'this cannot be read ({e.strerror})', 'get the right to read it, or take it out'
+    except OSError as e:
+        return f'this cannot be read ({e.strerror})', 'get the right to read it, or take it out'
     if is_dicom(path, head): return dicom_passed(path)
     return () if suffix == '' and has_picture_mark(head) else NO_PICTURE
 
 # %% ../nbs/images.ipynb #4d19e858
-_KINDS = {'1.2.840.10008.1.3.10': 'a table of contents (DICOMDIR)', '1.2.840.10008.5.1.4.1.1.66.4': 'a segmentation (DICOM SEG)', '1.2.840.10008.5.1.4.1.1.104.1': 'a document (DICOM PDF)'}
+_KINDS = {
+    '1.2.840.10008.1.3.10': 'a table of contents (DICOMDIR)',
+    '1.2.840.10008.5.1.4.1.1.66.4': 'a segmentation (DICOM SEG)',
+    '1.2.840.10008.5.1.4.1.1.104.1': 'a document (DICOM PDF)'
+}
 
 def dicom_passed(
     path, # A DICOM file
@@ -579,13 +693,16 @@ def dicom_passed(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            ds = dcmread(path, stop_before_pixels=True, specific_tags=['SOPClassUID', 'Rows', 'NumberOfFrames'])
-        kind, frames = str(ds.file_meta.get('MediaStorageSOPClassUID') or ds.get('SOPClassUID')), int(ds.get('NumberOfFrames') or 1)
+            ds = dcmread(path, stop_before_pixels=True,
+                         specific_tags=['SOPClassUID', 'Rows', 'NumberOfFrames'])
+        kind, frames = str(ds.file_meta.get('MediaStorageSOPClassUID')
+                           or ds.get('SOPClassUID')), int(ds.get('NumberOfFrames') or 1)
     except Exception: return ()
     if kind in _KINDS: return _KINDS[kind], 'nothing to do'
     if kind.startswith('1.2.840.10008.5.1.4.1.1.88.'): return 'a report (DICOM SR)', 'nothing to do'
     if 'Rows' not in ds: return 'a DICOM file without a picture', 'nothing to do'
-    return (f'a film of {frames} frames', 'export the frame that is meant as a file of its own') if frames > 1 else ()
+    return (f'a film of {frames} frames',
+            'export the frame that is meant as a file of its own') if frames > 1 else ()
 
 # %% ../nbs/images.ipynb #11010d7f
 def to_float(
@@ -593,9 +710,12 @@ def to_float(
 )->np.ndarray: # (H, W) float32 in [0, 1]
     "Scale by dtype, never by content."
     if img.dtype == bool: return img.astype(np.float32)
-    if img.dtype in (np.uint8, np.uint16): return img.astype(np.float32) / np.float32(np.iinfo(img.dtype).max)
-    if img.dtype.kind == 'f' and np.isfinite(img).all() and img.min() >= 0 and img.max() <= 1: return img.astype(np.float32)
-    raise InputError('img', f'type {img.dtype} with values from {img.min()} to {img.max()}', 'give uint8, uint16, or floats in [0, 1]')
+    if img.dtype in (np.uint8, np.uint16):
+        return img.astype(np.float32)/np.float32(np.iinfo(img.dtype).max)
+    if img.dtype.kind == 'f' and np.isfinite(img).all() and img.min() >= 0 and img.max() <= 1:
+        return img.astype(np.float32)
+    raise InputError('img', f'type {img.dtype} with values from {img.min()} to {img.max()}',
+                     'give uint8, uint16, or floats in [0, 1]')
 
 def to_uint8(
     img, # As for `to_float`
@@ -612,7 +732,9 @@ def scale_intensity(
     part=None, # Two slices: where the picture lies on its canvas; None: everywhere
 )->np.ndarray: # (H, W) float32 in [0, 1]; 0 outside `part`
     "Scale a picture to [0, 1] by its type, or also by its own statistics."
-    if how not in INTENSITIES: raise InputError('intensity', f'{how!r} is not known', f'choose one of {", ".join(INTENSITIES)}')
+    if how not in INTENSITIES:
+        raise InputError('intensity', f'{how!r} is not known',
+                         f'choose one of {", ".join(INTENSITIES)}')
     x = to_float(img)
     if how == 'dtype' and part is None: return x
     part = np.s_[:, :] if part is None else tuple(part)
@@ -627,12 +749,15 @@ def _window(x):
 
 def _zscore(x):
     "Mean 0 and standard deviation 1, clipped to 3 each way, and mapped to [0, 1]."
-    return np.clip(0.5 + (x-x.mean()) / (6*x.std()), 0, 1) if x.min() < x.max() else np.full_like(x, 0.5)
+    return np.clip(0.5 + (x - x.mean())/
+                   (6*x.std()), 0, 1) if x.min() < x.max() else np.full_like(x, 0.5)
 
 def _clahe(x):
     "Contrast limited adaptive histogram equalization."
     try: from skimage.exposure import equalize_adapthist
-    except ImportError: raise InputError('intensity', "'clahe' needs scikit-image", "pip install 'fetal_seg[clahe]', or choose another") from None
+    except ImportError:
+        raise InputError('intensity', "'clahe' needs scikit-image",
+                         "pip install 'fetal_seg[clahe]', or choose another") from None
     return np.clip(equalize_adapthist(x), 0, 1) if x.min() < x.max() else x
 
 _STRETCH = dict(dtype=lambda x: x, window=_window, zscore=_zscore, clahe=_clahe)
@@ -642,5 +767,6 @@ def dhash(
     img, # (H, W) uint8, or what `to_uint8` takes
 )->str: # 16 hexadecimal digits: 64 bits
     "The difference hash of a picture: nearly stable under compression, size and gain; equal hashes are a reason to look, no proof."
-    p = np.asarray(Image.fromarray(to_uint8(img)).resize((9,8), Image.Resampling.LANCZOS)).astype(int)
+    p = np.asarray(Image.fromarray(to_uint8(img)).resize((9, 8),
+                                                         Image.Resampling.LANCZOS)).astype(int)
     return np.packbits(p[:,1:] > p[:,:-1]).tobytes().hex()

@@ -18,11 +18,15 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 # %% ../nbs/report.ipynb #1d65469a
-OKABE_ITO = dict(black=(0,0,0), orange=(230,159,0), sky_blue=(86,180,233), bluish_green=(0,158,115),
-                 yellow=(240,228,66), blue=(0,114,178), vermillion=(213,94,0), reddish_purple=(204,121,167))
+OKABE_ITO = dict(black=(0, 0, 0), orange=(230, 159, 0), sky_blue=(86, 180, 233),
+                 bluish_green=(0, 158, 115), yellow=(240, 228, 66), blue=(0, 114, 178),
+                 vermillion=(213, 94, 0), reddish_purple=(204, 121, 167))
 CONTOURS = dict(prediction=OKABE_ITO['orange'], annotation=OKABE_ITO['sky_blue'])
-ERRORS = {'both (true positive)': OKABE_ITO['bluish_green'], 'prediction only (false positive)': OKABE_ITO['orange'],
-          'annotation only (false negative)': OKABE_ITO['sky_blue']}
+ERRORS = {
+    'both (true positive)': OKABE_ITO['bluish_green'],
+    'prediction only (false positive)': OKABE_ITO['orange'],
+    'annotation only (false negative)': OKABE_ITO['sky_blue']
+}
 
 def hex_colour(
     rgb, # (3,), 0 to 255
@@ -69,7 +73,8 @@ def to_rgb8(
     img = np.asarray(img)
     if img.ndim != 3: return np.repeat(to_grey8(img)[..., None], 3, axis=2)
     if img.shape[2] == 3 and img.dtype == np.uint8 and img.size: return img
-    raise ValueError(f'picture: found shape {img.shape} of {img.dtype}, need (H, W), or (H, W, 3) of uint8')
+    raise ValueError(
+        f'picture: found shape {img.shape} of {img.dtype}, need (H, W), or (H, W, 3) of uint8')
 
 # %% ../nbs/report.ipynb #6467dcb2
 def check_two_valued(
@@ -120,8 +125,10 @@ def check_same_shape(
     given = {k: np.shape(a) for k,a in arrays.items() if a is not None}
     (first, shape), *rest = given.items()
     for k,s in rest:
-        if s != shape: raise ValueError(f'{k} has shape {s}, but {first} has shape {shape}; bring both to one size first: logits or masks '
-                                        'go back to the original size before they are drawn on the original picture')
+        if s != shape:
+            raise ValueError(
+                f'{k} has shape {s}, but {first} has shape {shape}; bring both to one size first: logits or masks '
+                'go back to the original size before they are drawn on the original picture')
 
 def line_width(
     shape, # (H, W, ...)
@@ -146,7 +153,8 @@ def draw_lines(
 )->np.ndarray: # (H, W, 3), uint8
     "A picture with the contours on top."
     rgb, width = np.array(rgb), width or line_width(np.shape(rgb))
-    if annotation is not None: rgb[contour(check_two_valued('annotation', annotation), 2*width)] = CONTOURS['annotation']
+    if annotation is not None:
+        rgb[contour(check_two_valued('annotation', annotation), 2*width)] = CONTOURS['annotation']
     if mask is not None: rgb[contour(mask, width)] = CONTOURS['prediction']
     return rgb
 
@@ -159,10 +167,13 @@ def overlay(
     width:int|None=None, # of the prediction's line, pixels; None: `line_width`
 )->np.ndarray: # (H, W, 3), uint8
     "The grey picture with the heatmap blended in and the contours on top."
-    check_same_shape(img=check_plane('picture', img), heatmap=heatmap, mask=mask, annotation=annotation)
-    if not 0 <= opacity <= 1: raise ValueError(f'opacity: found {opacity}, need 0 (heatmap unseen) to 1')
+    check_same_shape(img=check_plane('picture', img), heatmap=heatmap, mask=mask,
+                     annotation=annotation)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f'opacity: found {opacity}, need 0 (heatmap unseen) to 1')
     rgb = to_rgb8(img)
-    if heatmap is not None: rgb = tint(rgb, colourise(heatmap), opacity*check_unit('heatmap', heatmap))
+    if heatmap is not None:
+        rgb = tint(rgb, colourise(heatmap), opacity*check_unit('heatmap', heatmap))
     return draw_lines(rgb, mask, annotation, width)
 
 # %% ../nbs/report.ipynb #04a32b29
@@ -206,12 +217,19 @@ def draw_layers(
     "The chosen layers, one on the other."
     unknown = [l for l in layers if l not in LAYERS]
     if unknown: raise ValueError(f'layers: found {unknown}, need names out of {LAYERS}')
-    check_same_shape(img=check_plane('picture', img), heatmap=heatmap, mask=mask, annotation=annotation)
-    rgb = overlay(img if 'picture' in layers else np.zeros(np.shape(img), np.uint8), heatmap if 'heatmap' in layers else None, opacity=opacity)
+    check_same_shape(img=check_plane('picture', img), heatmap=heatmap, mask=mask,
+                     annotation=annotation)
+    rgb = overlay(img if 'picture' in layers else np.zeros(np.shape(img), np.uint8),
+                  heatmap if 'heatmap' in layers else None, opacity=opacity)
     if 'error' in layers and mask is not None and annotation is not None:
         wrong = check_two_valued('mask', mask) != check_two_valued('annotation', annotation)
-        if wrong.any(): rgb[wrong] = tint(rgb[wrong], error_map(np.asarray(mask)[wrong][None], np.asarray(annotation)[wrong][None])[0], opacity)
-    return draw_lines(rgb, mask if 'prediction' in layers else None, annotation if 'annotation' in layers else None, width)
+        if wrong.any():
+            rgb[wrong] = tint(
+                rgb[wrong],
+                error_map(np.asarray(mask)[wrong][None],
+                          np.asarray(annotation)[wrong][None])[0], opacity)
+    return draw_lines(rgb, mask if 'prediction' in layers else None,
+                      annotation if 'annotation' in layers else None, width)
 
 # %% ../nbs/report.ipynb #f0e0aa60
 def view(
@@ -254,8 +272,10 @@ def strip(
     "Pictures in a row, or in the grid that shows them largest, with titles."
     from matplotlib.figure import Figure
     tiles, titles = list(tiles), None if titles is None else list(titles)
-    if not 1 <= len(tiles) <= 48: raise ValueError(f'found {len(tiles)} tiles, need 1 to 48; choose the cases to show')
-    if titles is not None and len(titles) != len(tiles): raise ValueError(f'found {len(titles)} titles for {len(tiles)} tiles; give one a tile')
+    if not 1 <= len(tiles) <= 48:
+        raise ValueError(f'found {len(tiles)} tiles, need 1 to 48; choose the cases to show')
+    if titles is not None and len(titles) != len(tiles):
+        raise ValueError(f'found {len(titles)} titles for {len(tiles)} tiles; give one a tile')
     tiles = [to_rgb8(t) for t in tiles]
     aspect, top = max(t.shape[0]/t.shape[1] for t in tiles), 0. if titles is None else .22
     rows, cols, w = fit_grid(len(tiles), aspect, width, width/2, top)
@@ -263,10 +283,12 @@ def strip(
     fig, gap = Figure(figsize=(cols*w, rows*h), dpi=100), .03
     for i,t in enumerate(tiles):
         r, c = divmod(i, cols)
-        ax = fig.add_axes([(c+gap/2)/cols, 1-((r+1)*h-gap*w*aspect/2)/(rows*h), (1-gap)/cols, w*aspect*(1-gap)/(rows*h)])
+        ax = fig.add_axes([(c + gap/2)/cols, 1 - ((r+1)*h - gap*w*aspect/2)/(rows*h), (1-gap)/cols,
+                           w*aspect*(1-gap)/(rows*h)])
         ax.imshow(t, interpolation='antialiased')
         ax.set_axis_off()
-        if titles is not None: ax.set_title(shorten(titles[i], int(w/.08)), fontsize=8, pad=3, parse_math=False)
+        if titles is not None:
+            ax.set_title(shorten(titles[i], int(w/.08)), fontsize=8, pad=3, parse_math=False)
     return fig
 
 # %% ../nbs/report.ipynb #b050dbe9
@@ -277,10 +299,13 @@ def plot_lines(
     title:str,
 ):
     "One line a column against the epoch, labelled."
-    palette = [OKABE_ITO[k] for k in ('blue','vermillion','bluish_green','reddish_purple','orange','sky_blue')]
+    palette = [
+        OKABE_ITO[k]
+        for k in ('blue', 'vermillion', 'bluish_green', 'reddish_purple', 'orange', 'sky_blue')
+    ]
     for i,c in enumerate(columns):
-        ax.plot(log['epoch'], log[c], color=hex_colour(palette[i % 6]), ls=('-','--',':')[i % 3], marker='os^'[i % 3],
-                ms=3 if len(log) < 31 else 0, lw=1.4, label=c)
+        ax.plot(log['epoch'], log[c], color=hex_colour(palette[i % 6]), ls=('-', '--', ':')[i % 3],
+                marker='os^'[i % 3], ms=3 if len(log) < 31 else 0, lw=1.4, label=c)
     ax.set_title(title, fontsize=9, loc='left')
     ax.set_xlabel('epoch', fontsize=8)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -298,9 +323,13 @@ def curve(
     losses = [c for c in ('train_loss','valid_loss') if c in log]
     if 'epoch' not in log or not losses or not len(log):
         raise ValueError(f'log: found {len(log)} rows with columns {list(map(str, log.columns))}, need at least one row with epoch and train_loss or valid_loss')
-    metrics = [c for c in log.select_dtypes('number') if c not in ('epoch','train_loss','valid_loss','time')]
+    metrics = [
+        c for c in log.select_dtypes('number')
+        if c not in ('epoch', 'train_loss', 'valid_loss', 'time')
+    ]
     fig = Figure(figsize=(width, .45*width), dpi=100)
-    fig.subplots_adjust(left=.085, right=.985, bottom=.17, top=.89, wspace=.22)  # fixed: a computed layout differs from one drawing to the next
+    # fixed: a computed layout differs from one drawing to the next
+    fig.subplots_adjust(left=.085, right=.985, bottom=.17, top=.89, wspace=.22)
     axs = fig.subplots(1, 1+bool(metrics), squeeze=False)[0]
     plot_lines(axs[0], log, losses, 'loss')
     if metrics: plot_lines(axs[1], log, metrics, 'metrics')
@@ -323,9 +352,14 @@ def img_bytes(
     "A picture as a PNG or WebP file."
     if fmt not in ('webp','png'): raise ValueError(f"fmt: found {fmt!r}, need 'webp' or 'png'")
     im = Image.fromarray(np.ascontiguousarray(to_rgb8(img) if np.ndim(img) == 3 else to_grey8(img)))
-    if width and width < im.width: im = im.resize((int(width), max(1, round(im.height*width/im.width))), Image.Resampling.LANCZOS)
+    if width and width < im.width:
+        im = im.resize((int(width), max(1, round(im.height*width/im.width))),
+                       Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    im.save(out, fmt, **(dict(quality=82, method=4) if fmt == 'webp' else dict(compress_level=1) if fast else dict(optimize=True)))
+    im.save(
+        out, fmt,
+        **(dict(quality=82, method=4) if fmt == 'webp' else dict(
+            compress_level=1) if fast else dict(optimize=True)))
     return out.getvalue()
 
 def img_uri(
@@ -346,10 +380,12 @@ def fig_uri(
     from matplotlib import rc_context
     out = io.BytesIO()
     with rc_context({'svg.hashsalt': 'fetal_seg'}):
-        fig.savefig(out, format=fmt, dpi=dpi, metadata={'Date': None} if fmt == 'svg' else {'Software': None})
+        fig.savefig(out, format=fmt, dpi=dpi,
+                    metadata={'Date': None} if fmt == 'svg' else {'Software': None})
     if fmt == 'png': return data_uri(out.getvalue(), 'image/png')
     svg = re.sub(r'<metadata>.*?</metadata>', '', out.getvalue().decode(), flags=re.S)
-    return data_uri(re.sub(r'>\s+<', '><', svg).replace('\n', ' ').encode(), 'image/svg+xml')   # a quarter smaller, the same picture
+    # a quarter smaller, the same picture
+    return data_uri(re.sub(r'>\s+<', '><', svg).replace('\n', ' ').encode(), 'image/svg+xml')
 
 # %% ../nbs/report.ipynb #97344ae3
 def esc(
@@ -380,7 +416,8 @@ def html_cell(
     "One cell; `data-v` is what it is sorted by."
     tag = 'th scope="row"' if head else 'td'
     cls = ' class="num"' if numeric else ''
-    if missing: return f'<{tag}{cls} data-v=""><span class="muted" title="no value">–</span></{tag[:2]}>'
+    if missing:
+        return f'<{tag}{cls} data-v=""><span class="muted" title="no value">–</span></{tag[:2]}>'
     value = f' data-v="{esc(str(float(v)).replace("inf", "Infinity"))}"' if numeric else ''
     text = esc(cell_text(v, fmt))
     if opens is not None: text = f'<button type="button" class="open" aria-haspopup="dialog" data-open="{esc(opens)}">{text}</button>'
@@ -401,24 +438,34 @@ def html_table(
     def head(c, n):
         label = f'<button type="button">{esc(c)}</button>' if sortable else esc(c)
         return f'<th scope="col"{" class=num" if n else ""}>{label}</th>'
-    rows = (''.join(html_cell(v, m, formats.get(c), n, j == 0, opens.get(v) if j == 0 else None) for j,(v,m,c,n) in enumerate(zip(vs, ms, columns, numeric)))
-            for vs,ms in zip(df.itertuples(index=False, name=None), df.isna().to_numpy()))
+
+    rows = (''.join(
+        html_cell(v, m, formats.get(c), n, j == 0,
+                  opens.get(v) if j == 0 else None)
+        for j, (v, m, c, n) in enumerate(zip(vs, ms, columns, numeric)))
+            for vs, ms in zip(df.itertuples(index=False, name=None),
+                              df.isna().to_numpy()))
     title = f'<caption>{esc(caption)}</caption>' if caption else ''
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption or "table")}"><table{" class=sortable" if sortable else ""}>{title}'
-            f'<thead><tr>{"".join(map(head, columns, numeric))}</tr></thead>\n<tbody>' + '\n'.join(f'<tr>{r}</tr>' for r in rows) + '</tbody></table></div>')
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption or "table")}"><table{" class=sortable" if sortable else ""}>{title}'
+        f'<thead><tr>{"".join(map(head, columns, numeric))}</tr></thead>\n<tbody>' +
+        '\n'.join(f'<tr>{r}</tr>' for r in rows) + '</tbody></table></div>')
 
 # %% ../nbs/report.ipynb #33186949
 def html_figure(
-    uri:str, # from `img_uri` or `fig_uri`
-    caption:str, # beneath the picture, and what a screen reader says
-    alt:str|None=None, # what a screen reader says instead of the caption
-    name:str|None=None, # by which a table opens it; unique on the page
-)->str:
+        uri: str,  # from `img_uri` or `fig_uri`
+        caption: str,  # beneath the picture, and what a screen reader says
+        alt: str | None = None,  # what a screen reader says instead of the caption
+        name: str | None = None,  # by which a table opens it; unique on the page
+) -> str:
     "A picture with its caption; a click opens it large."
-    if not str(uri).startswith('data:image/'): raise ValueError(f'uri: found {shorten(uri, 60)!r}, need a data:image/ URI; use img_uri or fig_uri')
+    if not str(uri).startswith('data:image/'):
+        raise ValueError(
+            f'uri: found {shorten(uri, 60)!r}, need a data:image/ URI; use img_uri or fig_uri')
     key = f' id="{esc(name)}"' if name else ''
-    return (f'<figure><button type="button" class="zoom" aria-haspopup="dialog"{key}><img src="{esc(uri)}" alt="{esc(alt or caption)}"></button>'
-            f'<figcaption>{esc(caption)}</figcaption></figure>')
+    return (
+        f'<figure><button type="button" class="zoom" aria-haspopup="dialog"{key}><img src="{esc(uri)}" alt="{esc(alt or caption)}"></button>'
+        f'<figcaption>{esc(caption)}</figcaption></figure>')
 
 def html_gallery(
     figures, # pieces from `html_figure`
@@ -445,7 +492,8 @@ def html_cards(
 )->str:
     "Headline figures, for the top of the page."
     def card(label, value, note=None):
-        return f'<div><dt>{esc(label)}</dt><dd class="value">{esc(value)}</dd>' + (f'<dd class="note">{esc(note)}</dd>' if note else '') + '</div>'
+        return f'<div><dt>{esc(label)}</dt><dd class="value">{esc(value)}</dd>' + (
+            f'<dd class="note">{esc(note)}</dd>' if note else '') + '</div>'
     return f'<dl class="cards">{"".join(card(*c) for c in cards)}</dl>'
 
 def html_text(
@@ -461,8 +509,10 @@ def html_notice(
     return f'<div class="notice" role="note">{html_text(text)}</div>'
 
 # %% ../nbs/report.ipynb #88cf395d
-LIGHT = dict(page='#f6f7f9', panel='#ffffff', text='#1b2430', muted='#5a6675', line='#dde2e8', accent='#0b5c8f', stripe='#f3f6f9', notice='#fdf5e2', edge='#c98a00')
-DARK = dict(page='#12161b', panel='#1a2027', text='#e4e9ee', muted='#9aa7b4', line='#303944', accent='#7cc4f0', stripe='#202831', notice='#2b2517', edge='#e69f00')
+LIGHT = dict(page='#f6f7f9', panel='#ffffff', text='#1b2430', muted='#5a6675', line='#dde2e8',
+             accent='#0b5c8f', stripe='#f3f6f9', notice='#fdf5e2', edge='#c98a00')
+DARK = dict(page='#12161b', panel='#1a2027', text='#e4e9ee', muted='#9aa7b4', line='#303944',
+            accent='#7cc4f0', stripe='#202831', notice='#2b2517', edge='#e69f00')
 STYLE = '''
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
@@ -584,7 +634,8 @@ def html_nav(
 )->str: # '' for fewer than three
     "Links to the sections."
     if len(headings) < 3: return ''
-    return '<nav aria-label="Sections"><ul>' + ''.join(f'<li><a href="#s{i}">{esc(h)}</a></li>' for i,h in enumerate(headings, 1)) + '</ul></nav>'
+    return '<nav aria-label="Sections"><ul>' + ''.join(
+        f'<li><a href="#s{i}">{esc(h)}</a></li>' for i, h in enumerate(headings, 1)) + '</ul></nav>'
 
 def html_page(
     title:str, # escaped, as are subtitle, notice and headings
@@ -594,7 +645,9 @@ def html_page(
 )->str: # the page, to be written as UTF-8
     "One self-contained page: no network, light and dark, fit for print."
     sections, notices = list(sections), [notice] if isinstance(notice, str) else list(notice or [])
-    body = '\n'.join(f'<section id="s{i}" aria-labelledby="h{i}"><h2 id="h{i}">{esc(h)}</h2>\n{x}\n</section>' for i,(h,x) in enumerate(sections, 1))
+    body = '\n'.join(
+        f'<section id="s{i}" aria-labelledby="h{i}"><h2 id="h{i}">{esc(h)}</h2>\n{x}\n</section>'
+        for i, (h, x) in enumerate(sections, 1))
     sub = f'<p class="subtitle">{esc(subtitle)}</p>' if subtitle else ''
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
