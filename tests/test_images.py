@@ -629,8 +629,8 @@ def damaged(data, rng):
     data = bytearray(data)
     if rng.random() < 0.6:
         for _ in range(rng.integers(1, 5)):
-            bit = 1 << int(rng.integers(8))
-            data[rng.integers(min(len(data), 400) if rng.random() < 0.5 else len(data))] ^= bit
+            at = rng.integers(min(len(data), 400) if rng.random() < 0.5 else len(data))
+            data[at] ^= 1 << int(rng.integers(8))
         if rng.random() < 0.7: return bytes(data)
     return bytes(data[:rng.integers(len(data))])
 
