@@ -426,8 +426,9 @@ def dicom_spacing(
     try:
         regions = [r for r in ds.get('SequenceOfUltrasoundRegions') or () if _is_tissue(r)]
         found = [(10*r.PhysicalDeltaY, 10*r.PhysicalDeltaX) for r in regions]
-        tag = ds.get('PixelSpacing') or ds.get('ImagerPixelSpacing') or (np.nan, np.nan)
-        found = np.abs(np.array(found or [tag], float))
+        if not found:
+            found = [ds.get('PixelSpacing') or ds.get('ImagerPixelSpacing') or (np.nan, np.nan)]
+        found = np.abs(np.array(found, float))
         if np.isfinite(found).all() and (found > 0).all():
             if np.allclose(found, found[0], rtol=1e-3, atol=0): return tuple(found[0].tolist())
     except (AttributeError, TypeError, ValueError):
