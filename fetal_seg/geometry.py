@@ -40,7 +40,7 @@ def dice(
     "The overlap of two masks."
     a, b = np.asarray(a) > 0, np.asarray(b) > 0
     total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2*np.count_nonzero(a & b)/total if total else 1.
+    return float(2*np.count_nonzero(a & b)/total) if total else 1.
 
 # %% ../nbs/geometry.ipynb #3aa6fb5d
 def boundary_band(
