@@ -746,11 +746,13 @@ def affine(self:PreparedCase)->tuple: # (scale_row, scale_col, offset_row, offse
     "From the canvas back to the picture's own pixels."
     return tuple(getattr(self.row, k) for k in AFFINE)
 
+# %% ../nbs/01_preprocess.ipynb #4491a7e5
 @patch(as_prop=True)
 def shape(self:PreparedCase)->tuple: # (h, w), pixels
     "The size of the original picture."
     return int(self.row.height), int(self.row.width)
 
+# %% ../nbs/01_preprocess.ipynb #c0f9f473
 @patch(as_prop=True)
 def spacing(self:PreparedCase)->tuple: # (row, column), mm; NaN where unknown
     "The side of an original pixel."
@@ -764,16 +766,19 @@ def path(self:PreparedCase,
     "Where a file of the case lies."
     return case_path(self.prepared, self.row, kind)
 
+# %% ../nbs/01_preprocess.ipynb #d93ad135
 @patch(as_prop=True)
 def canvas(self:PreparedCase)->np.ndarray: # (H, W) uint8
     "The picture as it is prepared."
     return read_img(self.path())
 
+# %% ../nbs/01_preprocess.ipynb #5306ca95
 @patch(as_prop=True)
 def mask(self:PreparedCase)->np.ndarray: # (H, W) uint8 {0, 1}
     "The mask on the canvas."
     return read_mask(self.path('masks'))
 
+# %% ../nbs/01_preprocess.ipynb #e6572513
 @patch(as_prop=True)
 def full_mask(self:PreparedCase)->np.ndarray: # (h, w) uint8 {0, 1}
     "The mask at the picture's own size."
