@@ -23,44 +23,67 @@ def training_facts(
     prepared, # The prepared folder that it was trained on
 )->dict: # cases, exams (by split), hc18 (cases that the provenance table knows), digest, split_digest, layout, recipe, environment, parameters, epochs, best_epoch, valid_dice
     "What the card says of data and training."
-    run, cases, about, t = Path(run), read_cases(prepared), read_json(Path(prepared)/'prepare.json', 'file that prepare writes last'), read_json(Path(run)/'train.json', 'file that the training writes')
+    run, cases, about, t = Path(run), read_cases(prepared), read_json(
+        Path(prepared)/'prepare.json', 'file that prepare writes last'), read_json(
+            Path(run)/'train.json', 'file that the training writes')
     if t['setup']['prepared_key'] != about['key']:
-        raise InputError(prepared, f'this is not what {run} was trained on', 'prepare it with the same arguments, or name the other prepared folder')
-    if 'data' not in t: raise InputError(run/'train.json', 'it says nothing of the data: an older version wrote it', 'call fetal_seg_train once more with the same arguments; it notes them')
+        raise InputError(prepared, f'this is not what {run} was trained on',
+                         'prepare it with the same arguments, or name the other prepared folder')
+    if 'data' not in t:
+        raise InputError(run/'train.json', 'it says nothing of the data: an older version wrote it',
+                         'call fetal_seg_train once more with the same arguments; it notes them')
     log, data = pd.read_csv(run/'log.csv'), t['data']
     best = log.loc[log.dice.idxmax()]
-    recipe = {k: v for k,v in t['setup'].items() if k not in ('format', 'prepared_key', 'canvas', 'mode')}
-    return dict(cases={k: v['cases'] for k,v in data['splits'].items()}, exams={k: v['exams'] for k,v in data['splits'].items()}, digest=data['digest'], split_digest=data['split_digest'],
-                layout=about['layout'], hc18=int(cases.exam_source.astype(str).str.startswith('table').sum()), recipe=recipe, environment=t['environments'][-1], parameters=t['parameters'],
-                epochs=len(log), best_epoch=int(best.epoch)+1, valid_dice=float(best.dice))
+    recipe = {
+        k: v
+        for k, v in t['setup'].items()
+        if k not in ('format', 'prepared_key', 'canvas', 'mode')
+    }
+    return dict(cases={k: v['cases']
+                       for k, v in data['splits'].items()
+                       }, exams={k: v['exams']
+                                 for k, v in data['splits'].items()}, digest=data['digest'],
+                split_digest=data['split_digest'], layout=about['layout'],
+                hc18=int(cases.exam_source.astype(str).str.startswith('table').sum()),
+                recipe=recipe, environment=t['environments'][-1], parameters=t['parameters'],
+                epochs=len(log), best_epoch=int(best.epoch) + 1, valid_dice=float(best.dice))
 
 # %% ../nbs/06a_card.ipynb #e602f95a
 LABELS = ('The dataset calls its pictures "malignant". Its annotations are the fetal-head outlines of HC18 (van den Heuvel et al., 2018): fitted and multiplied by the pixel size they give HC18\'s head '
           'circumference. **No annotation marks a tumour**, and this network finds none. "Region" means the annotated region.')
-OTHER_LABELS = ('Masks of a region (1) on a background (0). None of these cases is known to the provenance table of HC18; what their annotations mark is for those to say who drew them. '
-                'Simulated pictures show no patient, and figures on them tell nothing about real ultrasound.')
+OTHER_LABELS = (
+    'Masks of a region (1) on a background (0). None of these cases is known to the provenance table of HC18; what their annotations mark is for those to say who drew them. '
+    'Simulated pictures show no patient, and figures on them tell nothing about real ultrasound.')
 USE = ['For academic use; not for clinical use. It is no medical device, and nobody has tested it as one.',
        'Meant for: teaching, as a baseline in research on the same data, as a start for fine-tuning on other ultrasound pictures (`fetal_seg_train --init`).',
        'Not meant for: measuring fetuses, finding tumours, any decision about a patient.']
 LIMITS = ['It looks for one region, also where there is none.',
           'The warning about unlike pictures looks at the picture alone. A picture that passes can still be predicted wrongly: look at the overlay.']
-HC18_LIMITS = ['The pictures come from one hospital in the Netherlands and two ultrasound devices (HC18), in the standard plane of the head. Other devices, planes and ages of pregnancy were not tried.',
-               'Exams are told apart, women are not: the dataset does not say which exams are of one woman.',
-               'The annotations are ellipses drawn by one sonographer; where skull and ellipse differ, the network follows the ellipse.']
+HC18_LIMITS = [
+    'The pictures come from one hospital in the Netherlands and two ultrasound devices (HC18), in the standard plane of the head. Other devices, planes and ages of pregnancy were not tried.',
+    'Exams are told apart, women are not: the dataset does not say which exams are of one woman.',
+    'The annotations are ellipses drawn by one sonographer; where skull and ellipse differ, the network follows the ellipse.'
+]
 
 def figures_table(
     scores, # One row a case, from `evaluate`
 )->str: # Markdown
     "Mean, interval, median and lowest or highest of every metric."
     s = summarise(scores)
-    rows = ['| figure | mean | 95 % interval over exams | median | lowest | highest | cases |', '| --- | --- | --- | --- | --- | --- | --- |']
-    names = dict(dice='Dice', dice_with_region='Dice, pictures with a region', iou='IoU', hd95='HD95, pixels', hd95_mm='HD95, mm', assd='ASSD, pixels', assd_mm='ASSD, mm', nsd='NSD at 4 pixels', nsd_mm='NSD at 2 mm', hc_error_mm='circumference error, mm')
+    rows = [
+        '| figure | mean | 95 % interval over exams | median | lowest | highest | cases |',
+        '| --- | --- | --- | --- | --- | --- | --- |'
+    ]
+    names = dict(dice='Dice', dice_with_region='Dice, pictures with a region', iou='IoU',
+                 hd95='HD95, pixels', hd95_mm='HD95, mm', assd='ASSD, pixels', assd_mm='ASSD, mm',
+                 nsd='NSD at 4 pixels', nsd_mm='NSD at 2 mm', hc_error_mm='circumference error, mm')
     for k,name in names.items():
         if k not in s or not isinstance(s[k], dict): continue
         v = s[k]
         d = 3 if k in ('dice', 'dice_with_region', 'iou', 'nsd', 'nsd_mm') else 2
         rows.append(f'| {name} | {v["mean"]:.{d}f} | {interval_text(v["low"], v["high"], f".{d}f")} | {v["median"]:.{d}f} | {v["min"]:.{d}f} | {v["max"]:.{d}f} | {v["cases"]} |')
-    few = ' With fewer than ten exams the interval is no more than a hint.' if s['exams'] < 10 else ''
+    few = ' With fewer than ten exams the interval is no more than a hint.' if s[
+        'exams'] < 10 else ''
     return '\n'.join([*rows, '', f'{counted(s["cases"], "case")} of {counted(s["exams"], "exam")}, at their original size; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}.{few}'])
 
 def _figures(scores, how):
@@ -68,7 +91,8 @@ def _figures(scores, how):
     if scores is None: return 'None: no scores of unseen cases were given.'
     note = seen_note(scores)
     if is_seen(scores).all(): return f'None: {note}.'
-    return figures_table(judged(scores)) + f'\n\nMeasured on {how}.' + (f' But {note}.' if note else '')
+    return figures_table(
+        judged(scores)) + f'\n\nMeasured on {how}.' + (f' But {note}.' if note else '')
 
 def model_card(
     run, # A run folder, calibrated with `facts` in its predictor.json, as `save_card` does
@@ -80,27 +104,41 @@ def model_card(
     c = read_contract(find_weights(run).parent/'predictor.json')
     f, r, cal = c['facts'], c['facts']['recipe'], c.get('fitted_on')
     size, canvas = ('x'.join(map(str, c[k][::-1])) for k in ('size', 'canvas'))
-    about = [('network', f'same-padding U-Net after Ronneberger et al. (2015), width {c["network"]["width"]}, depth {c["network"]["depth"]}, {c["network"]["norm"]} normalisation, {f["parameters"]:,} parameters'),
-             ('input', f'grey picture of any size, brought to {canvas}, seen by the network at {size}'), ('output', 'heatmap in [0, 1] at the picture\'s own size; mask at threshold '
-              f'{c["threshold"]}' + (f', then {", ".join(c["post"])}' if c.get('post') else '')), ('licence', 'code Apache-2.0' + '; the data CC BY 4.0'*bool(f['hc18']))]
+    about = [(
+        'network',
+        f'same-padding U-Net after Ronneberger et al. (2015), width {c["network"]["width"]}, depth {c["network"]["depth"]}, {c["network"]["norm"]} normalisation, {f["parameters"]:,} parameters'
+    ), ('input', f'grey picture of any size, brought to {canvas}, seen by the network at {size}'),
+             ('output', 'heatmap in [0, 1] at the picture\'s own size; mask at threshold '
+              f'{c["threshold"]}' + (f', then {", ".join(c["post"])}' if c.get('post') else '')),
+             ('licence', 'code Apache-2.0' + '; the data CC BY 4.0'*bool(f['hc18']))]
     data = [('layout', f'{f["layout"]}; {f["hc18"]} of {sum(f["cases"].values())} cases are HC18\'s, by its provenance table')]
-    data += [(s, f'{counted(n, "case")} of {counted(f["exams"][s], "exam")}') for s in ('train', 'valid', 'test') if (n := f['cases'].get(s))] + [('digest of the prepared data', f['digest']), ('digest of the split', f['split_digest'])]
-    recipe = [(k, ', '.join(map(str, v)) if isinstance(v, list) else v) for k,v in r.items() if v is not None]
+    data += [(s, f'{counted(n, "case")} of {counted(f["exams"][s], "exam")}')
+             for s in ('train', 'valid', 'test')
+             if (n := f['cases'].get(s))] + [('digest of the prepared data', f['digest']),
+                                             ('digest of the split', f['split_digest'])]
+    recipe = [(k, ', '.join(map(str, v)) if isinstance(v, list) else v)
+              for k, v in r.items()
+              if v is not None]
     env = [(k, v) for k,v in f['environment'].items()]
     table = lambda rows: '\n'.join(['| | |', '| --- | --- |', *(f'| {a} | {b} |' for a,b in rows)])
-    parts = [('', table(about)), ('What it is for', '\n'.join(f'- {u}' for u in USE)), ('What the labels are', LABELS if f['hc18'] else OTHER_LABELS), ('Data', table(data)),
+    parts = [('', table(about)), ('What it is for', '\n'.join(f'- {u}' for u in USE)),
+             ('What the labels are', LABELS if f['hc18'] else OTHER_LABELS), ('Data', table(data)),
              ('Figures', _figures(scores, how))]
     if cal: parts.append(('Calibration', f'Temperature {c["temperature"]:.3f} and threshold {c["threshold"]}, fitted on {counted(cal["cases"], "case")} ({cal["split"]}): the negative log-likelihood of a pixel went from {cal["nll"]:.4f} to {cal["nll_fitted"]:.4f}.'))
     if 'unlike' in c: parts.append(('Pictures unlike the training pictures', 'The distance of a picture\'s facts from those of the training pictures, in units of the limit, '
                                     f'for {c["unlike"]["n"]} unseen pictures and the same ones disturbed. Above 1 the prediction carries a warning.\n\n' + unlike_markdown(c['unlike']['rates'])))
     parts += list(notes) + [('Limits', '\n'.join(f'- {l}' for l in LIMITS + HC18_LIMITS*bool(f['hc18']))), ('Recipe', table(recipe) + f'\n\n{counted(f["epochs"], "epoch")}; the weights are those of epoch {f["best_epoch"]}, with a mean validation Dice of {f["valid_dice"]:.4f} at the network\'s size.'),
               ('Environment', table(env))]
-    return '\n\n'.join(['# Model card', 'For academic use; not for clinical use.', *(f'## {h}\n\n{t}' if h else t for h,t in parts)]) + '\n'
+    return '\n\n'.join([
+        '# Model card', 'For academic use; not for clinical use.', *(f'## {h}\n\n{t}' if h else t
+                                                                     for h, t in parts)
+    ]) + '\n'
 
 def unlike_markdown(rates)->str:
     "Rows of `unlike_rates` as a Markdown table."
     rows = ['| picture | median distance | warned |', '| --- | --- | --- |']
-    return '\n'.join(rows + [f'| {r["picture"]} | {r["median"]:.2f} | {100*r["warned"]:.0f} % |' for r in rates])
+    return '\n'.join(
+        rows + [f'| {r["picture"]} | {r["median"]:.2f} | {100*r["warned"]:.0f} % |' for r in rates])
 
 def save_card(
     run, # A run folder
@@ -113,11 +151,13 @@ def save_card(
     "Write a run's model card, and what it is made of into the run's predictor.json."
     run, p = Path(run), Predictor(run)
     cases = read_cases(prepared)
-    some = cases[cases.split == split] if (cases.split == split).any() else cases[cases.split == 'valid']
+    some = cases[cases.split == split] if (cases.split
+                                           == split).any() else cases[cases.split == 'valid']
     new = dict(facts=training_facts(run, prepared))
     if p.familiar is not None and len(some):
         rates = unlike_rates(p, [read_img(case_path(prepared, r)) for r in some.itertuples()])
-        new['unlike'] = dict(n=len(some), rates=rates.rename_axis('picture').reset_index().to_dict('records'))
+        new['unlike'] = dict(n=len(some),
+                             rates=rates.rename_axis('picture').reset_index().to_dict('records'))
     write_json(run/'predictor.json', {**p.contract, **new})
     return write_text(run/'card.md', model_card(run, scores, how, notes))
 
@@ -132,19 +172,29 @@ def pack(
     from safetensors.numpy import load_file, save
     from fetal_seg.eval import evaluate
     f, out = find_weights(run), Path(out)
-    if out.resolve() == f.parent.resolve(): raise InputError(out, 'this is the run itself', 'choose another folder: the run keeps its single precision')
+    if out.resolve() == f.parent.resolve():
+        raise InputError(out, 'this is the run itself',
+                         'choose another folder: the run keeps its single precision')
     weights = {k: v.astype(np.float16) if v.ndim > 1 else v for k,v in load_file(f).items()}
     for k,v in weights.items():
-        if not np.isfinite(v).all(): raise InputError(f, f'{k} has numbers that half precision cannot hold', 'keep the run as it is')
+        if not np.isfinite(v).all():
+            raise InputError(f, f'{k} has numbers that half precision cannot hold',
+                             'keep the run as it is')
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out/'weights.safetensors') as tmp: Path(tmp).write_bytes(save(weights))
-    write_json(out/'predictor.json', dict(read_contract(f.parent/'predictor.json'), precision='float16'))
-    if (f.parent/'card.md').exists(): write_text(out/'card.md', (f.parent/'card.md').read_text(encoding='utf-8'))
+    write_json(out/'predictor.json',
+               dict(read_contract(f.parent/'predictor.json'), precision='float16'))
+    if (f.parent/'card.md').exists():
+        write_text(out/'card.md', (f.parent/'card.md').read_text(encoding='utf-8'))
     read_seen(f.parent).save(out)
     facts = dict(bytes=sum(p.stat().st_size for p in out.iterdir()))
     if prepared is None: return facts
-    before, after = (float(evaluate(Predictor(r), prepared, 'valid').dice.mean()) for r in (run, out))
+    before, after = (float(evaluate(Predictor(r), prepared, 'valid').dice.mean())
+                     for r in (run, out))
     if abs(before-after) >= tolerance:
-        for n in ('weights.safetensors', 'predictor.json', 'card.md', Seen.file): (out/n).unlink(missing_ok=True)
-        raise InputError(out, f'half precision changes the mean Dice from {before:.4f} to {after:.4f}', 'keep the run as it is')
+        for n in ('weights.safetensors', 'predictor.json', 'card.md', Seen.file):
+            (out/n).unlink(missing_ok=True)
+        raise InputError(out,
+                         f'half precision changes the mean Dice from {before:.4f} to {after:.4f}',
+                         'keep the run as it is')
     return dict(facts, dice_before=before, dice_after=after)

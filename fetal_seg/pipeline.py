@@ -19,11 +19,14 @@ from .metrics import read_scores
 from .seen import UNKNOWN, judged
 
 # %% ../nbs/08_pipeline.ipynb #61e0dc93
-DEFAULTS = dict(simulated=dict(size=(96,144), epochs=30), real=dict(size=(176,256), epochs=30),
-                lesions=dict(size=(128,160), epochs=36), real_lesions=dict(preset='lesions', size=(192,192), epochs=120))
-REAL_LESIONS = dict(size=(256,256), mode='letterbox', fractions=(0.7,0.15,0.15))   # how real lesions are prepared: pictures of many shapes
+DEFAULTS = dict(simulated=dict(size=(96, 144), epochs=30), real=dict(size=(176, 256), epochs=30),
+                lesions=dict(size=(128, 160), epochs=36),
+                real_lesions=dict(preset='lesions', size=(192, 192), epochs=120))
+# how real lesions are prepared: pictures of many shapes
+REAL_LESIONS = dict(size=(256,256), mode='letterbox', fractions=(0.7,0.15,0.15))
 N_PHANTOMS = 240
-SCENES = dict(heads=dict(n=N_PHANTOMS, shape=(540,800)), lesions=dict(n=300, shape=(400,480)))   # what is simulated
+# what is simulated
+SCENES = dict(heads=dict(n=N_PHANTOMS, shape=(540,800)), lesions=dict(n=300, shape=(400,480)))
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
@@ -33,7 +36,8 @@ def _settle(out, args, name='demo.json'):
     old = read_json(f) if f.exists() else args
     if old != args:
         k = next(k for k in {**args, **old} if old.get(k) != args.get(k))
-        raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args.get(k)}', 'choose another folder, or delete this one')
+        raise InputError(out, f'it holds a job with {k} {old.get(k)}, not {args.get(k)}',
+                         'choose another folder, or delete this one')
     write_json(f, args)
 
 # %% ../nbs/08_pipeline.ipynb #445e0b38
@@ -50,28 +54,49 @@ def demo(
 )->dict: # The closing figures
     "The whole job: raw pictures in, heatmaps and a report out."
     simulated, out = raw is None, Path(out)
-    if scene not in SCENES: raise InputError('--scene', f'{scene!r} is not known', f'choose one of {", ".join(SCENES)}')
-    if simulated and options: raise InputError(f'--{next(iter(options))}', 'pictures are simulated, and known', 'leave it out, or name a raw folder: --raw')
-    n, shape = SCENES[scene]['n'] if n is None else n, SCENES[scene]['shape'] if shape is None else shape
-    kind = DEFAULTS[{(True, 'heads'): 'simulated', (False, 'heads'): 'real', (True, 'lesions'): 'lesions', (False, 'lesions'): 'real_lesions'}[simulated, scene]]
+    if scene not in SCENES:
+        raise InputError('--scene', f'{scene!r} is not known', f'choose one of {", ".join(SCENES)}')
+    if simulated and options:
+        raise InputError(f'--{next(iter(options))}', 'pictures are simulated, and known',
+                         'leave it out, or name a raw folder: --raw')
+    n, shape = SCENES[scene]['n'] if n is None else n, SCENES[scene][
+        'shape'] if shape is None else shape
+    kind = DEFAULTS[{(True, 'heads'): 'simulated', (False, 'heads'): 'real',
+                     (True, 'lesions'): 'lesions', (False, 'lesions'): 'real_lesions'}[simulated,
+                                                                                       scene]]
     epochs, size = kind['epochs'] if epochs is None else epochs, list(size or kind['size'])
     if epochs < 1: raise InputError('--epochs', f'{epochs} is not positive', 'give 1 or more')
-    if min(size) < 32: raise InputError('--size', f'{size[0]} {size[1]} is too small', 'give a height and a width of at least 32 pixels')
+    if min(size) < 32:
+        raise InputError('--size', f'{size[0]} {size[1]} is too small',
+                         'give a height and a width of at least 32 pixels')
     if not simulated: check_exists(raw, 'folder')
-    _settle(out, dict(raw=None if simulated else str(Path(raw).resolve()), epochs=epochs, size=size, seed=seed, **(dict(n=n, shape=list(shape)) if simulated else {}), **({} if scene == 'heads' else dict(scene=scene)), **{k: str(v) for k,v in options.items()}))
+    _settle(
+        out,
+        dict(raw=None if simulated else str(Path(raw).resolve()), epochs=epochs, size=size,
+             seed=seed, **(dict(n=n, shape=list(shape)) if simulated else {}),
+             **({} if scene == 'heads' else dict(scene=scene)),
+             **{k: str(v)
+                for k, v in options.items()}))
     cases, verification = data_steps(raw, out, seed, n, shape, scene, options)
     empty = [s for s in SPLITS if not (cases.split == s).any()]
-    if empty: raise InputError(out/'prepared', f'no case in the split {empty[0]}', 'add cases, or choose another --seed')
-    from fetal_seg.train import train   # fastai takes seconds to import, so bad data are told before
+    if empty:
+        raise InputError(out/'prepared', f'no case in the split {empty[0]}',
+                         'add cases, or choose another --seed')
+    # fastai takes seconds to import, so bad data are told before
+    from fetal_seg.train import train
     _say('3/4 train')
-    log = train(out/'prepared', out/'run', kind.get('preset', 'laptop'), epochs=epochs, size=size, seed=seed)
+    log = train(out/'prepared', out/'run', kind.get('preset', 'laptop'), epochs=epochs, size=size,
+                seed=seed)
     from fetal_seg.eval import calibrate
     calibrate(out/'run', out/'prepared')
     _say('4/4 evaluate')
     scores, rival = evaluate_run(out/'run', out/'prepared', out, log, simulated, verification)
     from fetal_seg.card import save_card
     save_card(out/'run', out/'prepared', scores)
-    return {**closing(cases, scores, rival, log, out), **({} if scene == 'heads' else region_figures(scores, rival))}
+    return {
+        **closing(cases, scores, rival, log, out),
+        **({} if scene == 'heads' else region_figures(scores, rival))
+    }
 
 def data_steps(raw, out, seed, n, shape, scene='heads', options={})->tuple: # (cases, Verification)
     "Make, prepare and verify the data; print what was found."
@@ -82,7 +107,9 @@ def data_steps(raw, out, seed, n, shape, scene='heads', options={})->tuple: # (c
     simulated = raw is None
     if simulated:
         _say(f'0/4 simulate {counted(n, "picture")}')
-        raw = dict(heads=write_phantoms, lesions=write_lesions)[scene](out/'raw', n=n, seed=seed, shape=shape, workers=n_cores())
+        raw = dict(heads=write_phantoms,
+                   lesions=write_lesions)[scene](out/'raw', n=n, seed=seed, shape=shape,
+                                                 workers=n_cores())
     _say('1/4 prepare')
     how = dict(size=CANVAS if tuple(shape) == (540,800) else tuple(shape))
     if scene == 'lesions': how = dict(how, exams=raw/'exams.csv') if simulated else REAL_LESIONS
@@ -94,33 +121,43 @@ def data_steps(raw, out, seed, n, shape, scene='heads', options={})->tuple: # (c
     print(verification, flush=True)
     return cases, verification
 
-def evaluate_run(run, prepared, out, log=None, simulated=False, verification=None)->tuple: # (scores, the fixed threshold's scores)
+def evaluate_run(run, prepared, out, log=None, simulated=False,
+                 verification=None) -> tuple:  # (scores, the fixed threshold's scores)
     "Score the test split with a run and with the best fixed threshold; write the table, the summary and the report."
     from fetal_seg.calibration import Calibration, Sweep
     from fetal_seg.detect import Froc
     from fetal_seg.eval import Predictor, best_threshold, evaluate, save_report, summarise, summary
     predictor = Predictor(run)
-    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask), froc=Froc())
+    judges = dict(calibration=Calibration(predictor.temperature), sweep=Sweep(predictor.to_mask),
+                  froc=Froc())
     scores = evaluate(predictor, prepared, desc='evaluate', watch=judges.values())
     rival = evaluate(best_threshold(prepared)[0], prepared, desc='fixed threshold')
     write_text(Path(out)/'scores.csv', to_csv(scores))
-    write_json(Path(out)/'summary.json', dict(network=summary(scores, **judges), fixed_threshold=summarise(rival)))
+    write_json(
+        Path(out)/'summary.json',
+        dict(network=summary(scores, **judges), fixed_threshold=summarise(rival)))
     about = [('Data', _data_section(verification))] if verification is not None else []
-    save_report(Path(out)/'report.html', scores, predictor, prepared, log=log, rival=rival, simulated=simulated, verification=about, **judges)
+    save_report(
+        Path(out)/'report.html', scores, predictor, prepared, log=log, rival=rival,
+        simulated=simulated, verification=about, **judges)
     return scores, rival
 
 def _data_section(verification)->str:
     from fetal_seg.report import html_table, html_text
-    return html_text(f'{counted(len(verification.findings), "finding")}; the whole list is in verify.html.') + html_table(verification.summary.round(4), sortable=False, caption='The splits, by exam')
+    return html_text(
+        f'{counted(len(verification.findings), "finding")}; the whole list is in verify.html.'
+    ) + html_table(verification.summary.round(4), sortable=False, caption='The splits, by exam')
 
 def closing(cases, scores, rival, log, out)->dict:
     "The figures of the closing table."
     from fetal_seg.eval import summarise
     scores = judged(scores)
     s, r = summarise(scores), summarise(rival[rival.case.isin(scores.case)])
-    return dict(cases=len(cases), exams=cases.exam.nunique(), test_cases=s['cases'], test_exams=s['exams'],
-                dice=s['dice'], iou=s['iou'], missed=s['missed'], fixed_threshold_dice=r['dice'],
-                epochs=len(log), train_seconds=float(log.seconds.sum()), out=str(out), report=str(Path(out)/'report.html'))
+    return dict(cases=len(cases), exams=cases.exam.nunique(), test_cases=s['cases'],
+                test_exams=s['exams'], dice=s['dice'], iou=s['iou'], missed=s['missed'],
+                fixed_threshold_dice=r['dice'], epochs=len(log),
+                train_seconds=float(log.seconds.sum()), out=str(out),
+                report=str(Path(out)/'report.html'))
 
 def closing_table(
     result:dict, # From `demo`
@@ -129,9 +166,19 @@ def closing_table(
     d, t = result['dice'], result['fixed_threshold_dice']
     from fetal_seg.metrics import interval_text
     interval = lambda v: f'{v["mean"]:.3f}  ({interval_text(v["low"], v["high"], before="95 % interval ")}, median {v["median"]:.3f}, lowest {v["min"]:.3f})'
-    rows = [('cases', result['cases']), ('exams', result['exams']), ('test split', f'{counted(result["test_cases"], "case")} of {counted(result["test_exams"], "exam")}, scored once'),
-            *(region_rows(result, interval) if 'with_region' in result else [('test mean Dice, network', interval(d)), ('test mean Dice, fixed threshold', interval(t))]),
-            ('training', f'{counted(result["epochs"], "epoch")} in {result["train_seconds"]/60:.1f} minutes'), ('predict with', f'fetal_seg_predict PICTURE --weights {Path(result["out"])/"run"} --out predictions'), ('report', result['report'])]
+    rows = [
+        ('cases', result['cases']), ('exams', result['exams']),
+        ('test split',
+         f'{counted(result["test_cases"], "case")} of {counted(result["test_exams"], "exam")}, scored once'
+         ), *(region_rows(result, interval)
+              if 'with_region' in result else [('test mean Dice, network', interval(d)),
+                                               ('test mean Dice, fixed threshold', interval(t))]),
+        ('training',
+         f'{counted(result["epochs"], "epoch")} in {result["train_seconds"]/60:.1f} minutes'),
+        ('predict with',
+         f'fetal_seg_predict PICTURE --weights {Path(result["out"])/"run"} --out predictions'),
+        ('report', result['report'])
+    ]
     width = max(len(k) for k,_ in rows)
     return '\n'.join(f'{k:<{width}}  {v}' for k,v in rows)
 
@@ -146,18 +193,26 @@ def region_figures(
     scores = judged(scores)
     some, none = scores[scores.area_truth > 0], scores[scores.area_truth == 0]
     dice = lambda s: summarise(s)['dice'] if len(s) else None
-    return dict(with_region=len(some), empty=len(none), empty_kept=int((none.area == 0).sum()), dice_with_region=dice(some),
-                fixed_threshold_dice_with_region=dice(rival[rival.case.isin(some.case)]), detection=detection(scores))
+    return dict(with_region=len(some), empty=len(none), empty_kept=int(
+        (none.area == 0).sum()), dice_with_region=dice(some),
+                fixed_threshold_dice_with_region=dice(rival[rival.case.isin(some.case)]),
+                detection=detection(scores))
 
 def region_rows(
     result:dict, # With what `region_figures` gives
     interval, # Writes a mean with its interval
 )->list: # (what, figure) each
     "Lines of the closing table."
-    at, figures = f'on {counted(result["with_region"], "picture")} with a lesion', dict(network='dice_with_region', **{'fixed threshold': 'fixed_threshold_dice_with_region'})
-    lines = [(f'test mean Dice, {who}', f'{interval(result[k])}, {at}') for who,k in figures.items() if result[k] is not None]
+    at, figures = f'on {counted(result["with_region"], "picture")} with a lesion', dict(
+        network='dice_with_region', **{'fixed threshold': 'fixed_threshold_dice_with_region'})
+    lines = [(f'test mean Dice, {who}', f'{interval(result[k])}, {at}')
+             for who, k in figures.items()
+             if result[k] is not None]
     from fetal_seg.eval import detected_line
-    return [*lines, ('lesions', detected_line(result['detection'])), ('pictures without a lesion', f'{result["empty_kept"]} of {result["empty"]} stayed empty')]
+    return [
+        *lines, ('lesions', detected_line(result['detection'])),
+        ('pictures without a lesion', f'{result["empty_kept"]} of {result["empty"]} stayed empty')
+    ]
 
 # %% ../nbs/08_pipeline.ipynb #883f1e99
 def fold_splits(
@@ -168,7 +223,9 @@ def fold_splits(
     how:str='hash', # hash, or area (stratified), as for `fold_cases`
 )->list: # k tables: case, exam, split (train, valid or test); sorted by case
     "The split of each fold: the fold is the test, and the rest is parted into train and valid."
-    if not 0 < valid < 1: raise InputError('valid', f'{valid} is no share', 'give a number between 0 and 1, such as 0.05')
+    if not 0 < valid < 1:
+        raise InputError('valid', f'{valid} is no share',
+                         'give a number between 0 and 1, such as 0.05')
     cases, out = fold_cases(cases, k, seed, how), []
     for i in range(k):
         test, rest = cases[cases.fold == i].assign(split='test'), cases[cases.fold != i]
@@ -176,7 +233,9 @@ def fold_splits(
             raise InputError('k', f'{k} folds of {cases.exam.nunique()} exams leave {rest.exam.nunique()} for training and validation in fold {i}',
                              'both need one at least: add cases, or take 3 folds or more (of as many exams or more)')
         rest = split_cases(rest, (1-valid, valid, 0.), seed, how)
-        out.append(pd.concat([rest, test]).sort_values('case', ignore_index=True)[['case', 'exam', 'split']])
+        out.append(
+            pd.concat([rest, test]).sort_values('case',
+                                                ignore_index=True)[['case', 'exam', 'split']])
     return out
 
 # %% ../nbs/08_pipeline.ipynb #27eaee8b
@@ -201,25 +260,47 @@ def crossval(
     "Train and test k times: every case is scored by a network that has not seen its exam."
     from fetal_seg.preprocess import CANVAS
     from fetal_seg.train import get_recipe
-    raw, out, folds = check_exists(raw, 'folder').resolve(), Path(out), range(k) if folds is None else sorted(set(folds))
-    if wrong := [i for i in folds if i not in range(k)]: raise InputError('folds', f'{wrong[0]} is none of {k} folds', f'they are numbered 0 to {k-1}')
+    raw, out, folds = check_exists(
+        raw, 'folder').resolve(), Path(out), range(k) if folds is None else sorted(set(folds))
+    if wrong := [i for i in folds if i not in range(k)]:
+        raise InputError('folds', f'{wrong[0]} is none of {k} folds',
+                         f'they are numbered 0 to {k-1}')
     changes, options = _part_options(changes)
-    if canvas and (len(canvas) != 2 or min(canvas) < 1): raise InputError('--canvas', f'{tuple(canvas)} is no height and width', 'give two numbers above 0')
+    if canvas and (len(canvas) != 2 or min(canvas) < 1):
+        raise InputError('--canvas', f'{tuple(canvas)} is no height and width',
+                         'give two numbers above 0')
     how = dict(size=tuple(canvas or CANVAS), exams=exams, layout=layout, workers=workers, **options)
     setup = dict(seed=seed, init=None, canvas=list(how['size']), **get_recipe(preset, **changes))
     scoring = dict(flips=flips, post=None if post is None else list(post))
     _check_ours(out)
-    more = {**({} if split == 'hash' else dict(split=split)), **{o: v if isinstance(v, (int, float, list)) else str(v) for o,v in options.items()}}   # as before where there are none
+    # as before where there are none
+    more = {
+        **({} if split == 'hash' else dict(split=split)),
+        **{o: v if isinstance(v, (int, float, list)) else str(v)
+           for o, v in options.items()}
+    }
     with _get_cases(raw, out, how) as cases:
-        splits = [s[['case', 'split']].to_csv(index=False, lineterminator='\n') for s in fold_splits(cases, k, seed, valid, split)]
-        _settle(out, dict(raw=str(raw), k=k, valid=valid, exams=exams if exams is None else str(exams), layout=getattr(layout, 'name', layout), **more, **setup), 'crossval.json')
+        splits = [
+            s[['case', 'split']].to_csv(index=False, lineterminator='\n')
+            for s in fold_splits(cases, k, seed, valid, split)
+        ]
+        _settle(
+            out,
+            dict(raw=str(raw), k=k, valid=valid, exams=exams if exams is None else str(exams),
+                 layout=getattr(layout, 'name', layout), **more, **setup), 'crossval.json')
     if few := few_exams(cases.exam.nunique(), 'the cross-validation'): _say(f'warning: {few}')
     with folder_lock(out):
         _move_in(out)
         for i in range(k): _check_fold(out/f'fold-{i}', splits[i], setup)
-        done = {i: read_fold(out, i, scoring) for i in range(k) if (out/f'fold-{i}'/'scores.csv').exists()}
+        done = {
+            i: read_fold(out, i, scoring)
+            for i in range(k)
+            if (out/f'fold-{i}'/'scores.csv').exists()
+        }
         for i in folds:
-            if i not in done: done[i] = run_fold(raw, out, i, splits[i], how, scoring, dict(changes, preset=preset, seed=seed, device=device))
+            if i not in done:
+                done[i] = run_fold(raw, out, i, splits[i], how, scoring,
+                                   dict(changes, preset=preset, seed=seed, device=device))
         return _sum_up(out, done, k)
 
 # %% ../nbs/08_pipeline.ipynb #115ffa24
@@ -228,7 +309,11 @@ def _part_options(
 )->tuple: # (entries of the recipe; options of `prepare` beside those that `crossval` names itself)
     "Tell what is for `prepare` from what is for the recipe."
     from fetal_seg.preprocess import prepare
-    known = {n: p.default for n,p in inspect.signature(prepare).parameters.items() if n not in ('raw', 'out', 'size', 'seed', 'fractions', 'split', 'workers', 'scheduler')}
+    known = {
+        n: p.default
+        for n, p in inspect.signature(prepare).parameters.items()
+        if n not in ('raw', 'out', 'size', 'seed', 'fractions', 'split', 'workers', 'scheduler')
+    }
     options = {n: v for n,v in changes.items() if n in known and v is not None and v != known[n]}
     return {n: v for n,v in changes.items() if n not in known}, options
 
@@ -239,7 +324,9 @@ def _get_cases(raw, out, how):
     "The cases with exam and area: out of the prepared folder, if it is whole; else one is made beside `out`, and goes again if what is done with the cases fails."
     from fetal_seg.preprocess import prepare, read_cases
     whole, beside = (out/'prepared'/'prepare.json').exists(), _beside(out)
-    try: yield read_cases(out/'prepared') if whole else prepare(raw, beside, fractions=(1., 0., 0.), **how)
+    try:
+        yield read_cases(out/'prepared') if whole else prepare(raw, beside, fractions=(1., 0.,
+                                                                                       0.), **how)
     except InputError:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -257,8 +344,12 @@ def _data(out):
 
 def _check_ours(out):
     "Raise if the prepared folder in `out` is somebody else's: its cases would be moved to other splits."
-    if (out/'prepared').exists() and not (out/'crossval.json').exists() and not any(out.glob('fold-*/split.csv')):
-        raise InputError(out/'prepared', 'this prepared folder is not of a cross-validation, and would be split anew', 'choose another folder')
+    if (out/'prepared').exists() and not (out/'crossval.json').exists() and not any(
+            out.glob('fold-*/split.csv')):
+        raise InputError(
+            out/'prepared',
+            'this prepared folder is not of a cross-validation, and would be split anew',
+            'choose another folder')
 
 def _check_fold(
     fold, # The folder of a fold, perhaps not there yet
@@ -268,11 +359,16 @@ def _check_fold(
     "Raise unless what a fold's folder holds belongs to this cross-validation."
     path, made = fold/'split.csv', fold/'run'/'train.json'
     if path.exists() and path.read_text(encoding='utf-8', errors='replace') != split:
-        raise InputError(path, 'this is not the split that these cases give with this k, seed and valid', f'choose another folder, or delete {fold.name}')
+        raise InputError(path,
+                         'this is not the split that these cases give with this k, seed and valid',
+                         f'choose another folder, or delete {fold.name}')
     from fetal_seg.train import BEFORE
     old = {**BEFORE, **read_json(made).get('setup', {})} if made.exists() else setup
     if wrong := [k for k in setup if old.get(k) != setup[k]]:
-        raise InputError(fold/'run', f'it holds a run with {wrong[0]} {old.get(wrong[0])}, not {setup[wrong[0]]}', f'choose another folder, or delete {fold.name}')
+        raise InputError(
+            fold/'run',
+            f'it holds a run with {wrong[0]} {old.get(wrong[0])}, not {setup[wrong[0]]}',
+            f'choose another folder, or delete {fold.name}')
 
 def run_fold(raw, out, i, split, how, scoring, training)->pd.DataFrame: # Its scores
     "Split the prepared folder, train, calibrate and test: one fold."
@@ -283,14 +379,21 @@ def run_fold(raw, out, i, split, how, scoring, training)->pd.DataFrame: # Its sc
     fold, prepared, data = out/f'fold-{i}', out/'prepared', _data(out)
     if not (fold/'split.csv').exists(): write_text(fold/'split.csv', split)
     cases = prepare(raw, prepared, split=fold/'split.csv', **how)
-    if set(cases.case) != set(pd.read_csv(fold/'split.csv', dtype=str, keep_default_na=False).case) or data not in (None, _data(out)):
-        raise InputError(raw, 'its cases have changed since this cross-validation was begun', 'choose another folder for the results')
+    if set(cases.case) != set(
+            pd.read_csv(fold/'split.csv', dtype=str,
+                        keep_default_na=False).case) or data not in (None, _data(out)):
+        raise InputError(raw, 'its cases have changed since this cross-validation was begun',
+                         'choose another folder for the results')
     train(prepared, fold/'run', desc=f'fold {i}', **training)
     if 'fitted_on' not in read_json(fold/'run'/'predictor.json'): calibrate(fold/'run', prepared)
-    scores = evaluate(Predictor(fold/'run', flips=scoring['flips']), prepared, post=scoring['post'], desc=f'fold {i}: evaluate')
+    scores = evaluate(Predictor(fold/'run', flips=scoring['flips']), prepared, post=scoring['post'],
+                      desc=f'fold {i}: evaluate')
     save_card(fold/'run', prepared, scores)
     text = to_csv(scores.assign(fold=i))
-    write_json(fold/'fold.json', dict(scoring, data=_data(out), weights=digest_file(fold/'run'/'weights.safetensors'), scores=digest(text)))
+    write_json(
+        fold/'fold.json',
+        dict(scoring, data=_data(out), weights=digest_file(fold/'run'/'weights.safetensors'),
+             scores=digest(text)))
     write_text(fold/'scores.csv', text)   # last: with it the fold is finished
     return read_scores(fold/'scores.csv')
 
@@ -303,19 +406,26 @@ def read_fold(
     fold = Path(out)/f'fold-{i}'
     path, note, weights = fold/'scores.csv', fold/'fold.json', fold/'run'/'weights.safetensors'
     old = read_json(note) if note.exists() else {}
-    now = dict(scores=digest(path.read_text(encoding='utf-8', errors='replace')), **(scoring or {}), **({'data': _data(out)} if _data(out) else {}))
+    now = dict(scores=digest(path.read_text(encoding='utf-8', errors='replace')), **(scoring or {}),
+               **({'data': _data(out)} if _data(out) else {}))
     if weights.exists(): now['weights'] = digest_file(weights)
     wrong = next((k for k in now if k not in old or old[k] != now[k]), None)
     if wrong is None: return read_scores(path)
-    if wrong == 'data': raise InputError(fold, 'it was made with other pictures or annotations', f'choose another folder, or delete {fold.name}')
-    found = dict(scores='this is not what was written when the fold was finished', weights='these are scores of other weights').get(wrong)
-    raise InputError(path, found or f'it was scored with {wrong} {old.get(wrong)}, not {now[wrong]}', 'delete this file: the fold is then scored anew, with its run as it is')
+    if wrong == 'data':
+        raise InputError(fold, 'it was made with other pictures or annotations',
+                         f'choose another folder, or delete {fold.name}')
+    found = dict(scores='this is not what was written when the fold was finished',
+                 weights='these are scores of other weights').get(wrong)
+    raise InputError(path, found
+                     or f'it was scored with {wrong} {old.get(wrong)}, not {now[wrong]}',
+                     'delete this file: the fold is then scored anew, with its run as it is')
 
 def _sum_up(out, done, k):
     "Write the scores and the summary of the finished folds."
     from fetal_seg.eval import summary
     if not done: raise InputError(out, 'no fold is finished', f'run some of 0 to {k-1}')
-    done = {i: d if 'seen' in d else d.assign(seen=UNKNOWN) for i,d in done.items()}   # of an older version
+    # of an older version
+    done = {i: d if 'seen' in d else d.assign(seen=UNKNOWN) for i,d in done.items()}
     newest = max(done, key=lambda i: len(done[i].columns))
     for i,d in done.items():
         if set(d.columns) != set(done[newest].columns):
@@ -334,9 +444,17 @@ def fold_table(
     rows = []
     for i,s in [*scores.groupby('fold'), ('all', scores)]:
         m, run = summarise(judged(s)), Path(out)/f'fold-{i}'/'run'
-        own = dict(temperature=read_json(run/'predictor.json')['temperature'], valid_dice=pd.read_csv(run/'log.csv').dice.max()) if (run/'log.csv').exists() else {}
-        rows.append(dict(fold=i, cases=m['cases'], exams=m['exams'], dice=m['dice']['mean'], **{c: m['dice'][c] for c in ('low', 'high', 'median', 'min')},
-                         **{c: m[c]['mean'] for c in ('iou', 'hd95', 'hd95_mm') if c in m}, missed=m['missed'], **own))
+        own = dict(temperature=read_json(run/'predictor.json')['temperature'],
+                   valid_dice=pd.read_csv(run/
+                                          'log.csv').dice.max()) if (run/
+                                                                     'log.csv').exists() else {}
+        rows.append(
+            dict(fold=i, cases=m['cases'], exams=m['exams'], dice=m['dice']['mean'],
+                 **{c: m['dice'][c]
+                    for c in ('low', 'high', 'median', 'min')},
+                 **{c: m[c]['mean']
+                    for c in ('iou', 'hd95', 'hd95_mm')
+                    if c in m}, missed=m['missed'], **own))
     return pd.DataFrame(rows).set_index('fold')
 
 # %% ../nbs/08_pipeline.ipynb #4745b503
@@ -348,13 +466,17 @@ def worst_cases(
     "The cases with the lowest Dice, and what is known of them."
     from fetal_seg.preprocess import read_cases
     cases = read_cases(prepared).set_index('case', drop=False)
-    if unknown := [c for c in scores.case if c not in cases.index]: raise InputError(prepared, f'it has no case {unknown[0]}', 'name the prepared folder that the scores are of')
+    if unknown := [c for c in scores.case if c not in cases.index]:
+        raise InputError(prepared, f'it has no case {unknown[0]}',
+                         'name the prepared folder that the scores are of')
     together = scores.groupby(['exam', 'fold'] if 'fold' in scores else ['exam']).dice
     n, total = together.transform('size'), together.transform('sum')
     sisters = scores.exam.map(cases.groupby('exam').size()) - 1
-    s = scores.assign(sisters=sisters, sister_dice=(total - scores.dice)/(n-1).where(n > 1), sister_in_train=n <= sisters)
+    s = scores.assign(sisters=sisters, sister_dice=(total - scores.dice)/(n - 1).where(n > 1),
+                      sister_in_train=n <= sisters)
     s = s.sort_values(['dice', 'case'], ignore_index=True).iloc[:k]
-    facts = pd.DataFrame([_look(prepared, r) for r in progress(list(cases.loc[s.case].itertuples()), desc='facts')])
+    facts = pd.DataFrame(
+        [_look(prepared, r) for r in progress(list(cases.loc[s.case].itertuples()), desc='facts')])
     columns = [c for c in ('case', 'exam', 'fold', 'dice', 'missed') if c in s]
     return pd.concat([s[columns], facts, s[['sisters', 'sister_dice', 'sister_in_train']]], axis=1)
 
@@ -362,11 +484,13 @@ def _look(prepared, row):
     "Facts of a case; `rim` is NaN where the mask has no inside."
     from fetal_seg.images import read_img
     from fetal_seg.preprocess import case_path, read_mask
-    img, mask, full = read_img(case_path(prepared, row))/255, read_mask(case_path(prepared, row, 'masks')) > 0, read_mask(case_path(prepared, row, 'full_masks'))
+    img, mask, full = read_img(case_path(prepared, row))/255, read_mask(
+        case_path(prepared, row, 'masks')) > 0, read_mask(case_path(prepared, row, 'full_masks'))
     inside = ndimage.binary_erosion(mask, iterations=3)
     rim = ndimage.binary_dilation(mask, iterations=3) & ~inside
-    return dict(area=row.area, spacing=np.mean([row.spacing_row, row.spacing_col]), touches_border=bool(full[[0,-1]].any() or full[:,[0,-1]].any()),
-                grey=img.mean(), rim=img[rim].mean() - img[inside].mean() if inside.any() else np.nan)
+    return dict(area=row.area, spacing=np.mean([row.spacing_row, row.spacing_col]),
+                touches_border=bool(full[[0, -1]].any() or full[:, [0, -1]].any()), grey=img.mean(),
+                rim=img[rim].mean() - img[inside].mean() if inside.any() else np.nan)
 
 # %% ../nbs/08_pipeline.ipynb #3642f29e
 def get_ensemble(
@@ -376,8 +500,14 @@ def get_ensemble(
 ): # A `Predictor`
     "The networks of all finished folds, as one."
     from fetal_seg.eval import Predictor
-    runs = [f.parent/'run' for f in sorted(check_exists(out, 'folder').glob('fold-*/scores.csv'), key=lambda f: int(f.parent.name[5:]))]
-    if len(runs) < 2: raise InputError(out, f'{len(runs)} of its folds are finished', 'finish two or more with crossval')
+    runs = [
+        f.parent/'run' for f in sorted(
+            check_exists(out, 'folder').glob('fold-*/scores.csv'),
+            key=lambda f: int(f.parent.name[5:]))
+    ]
+    if len(runs) < 2:
+        raise InputError(out, f'{len(runs)} of its folds are finished',
+                         'finish two or more with crossval')
     return Predictor(runs, flips=flips, device=device)
 
 def evaluate_ensemble(
