@@ -50,7 +50,7 @@ def counted(
     noun:str, # Of what: a singular whose plural ends with s
 )->str: # The number and the noun
     "A number with its noun, in the plural where it is not 1."
-    return f'{n} {noun}' + 's'*(n != 1)
+    return f'{n} {noun}{"" if n == 1 else "s"}'
 
 # %% ../nbs/core.ipynb #a0f47473
 @contextmanager
