@@ -39,17 +39,25 @@ def evaluate(
     cases = read_cases(prepared)
     rows, cases = [], cases[cases.split == split]
     labelled = 'label' in cases and (cases.label != '').any()
-    if cases.empty: raise InputError(prepared, f'no case in the split {split!r}', 'choose train, valid or test, or prepare with other fractions')
+    if cases.empty:
+        raise InputError(prepared, f'no case in the split {split!r}',
+                         'choose train, valid or test, or prepare with other fractions')
     if sure := isinstance(predictor, Predictor): cases = cases.assign(seen=predictor.seen(cases))
     fresh = set(judged(cases).case)   # a judge looks at unseen cases, where there are any
     for r in progress(list(cases.itertuples()), desc=desc):
         logits = get_logits(predictor, prepared, r) if watch else None
-        heat = get_heatmap(predictor, prepared, r) if logits is None else sigmoid(logits/predictor.temperature)
-        mask, truth = predictor.to_mask(heat, post=post), read_mask(case_path(prepared, r, 'full_masks'))
-        for w in watch if r.case in fresh else (): w.add(logits=logits, heatmap=heat, truth=truth, exam=r.exam)
+        heat = get_heatmap(predictor, prepared, r) if logits is None else sigmoid(
+            logits/predictor.temperature)
+        mask, truth = predictor.to_mask(heat,
+                                        post=post), read_mask(case_path(prepared, r, 'full_masks'))
+        for w in watch if r.case in fresh else ():
+            w.add(logits=logits, heatmap=heat, truth=truth, exam=r.exam)
         own = dict(seen=r.seen, sdc=soft_dice_confidence(heat, mask)) if sure else {}
-        rows.append(dict(case=r.case, exam=r.exam, split=r.split, spacing=r.spacing_row, method=r.method, **own, **score_case(mask, truth, (r.spacing_row, r.spacing_col))))
-        rows[-1] |= dict(count_lesions(mask, truth), heat_max=float(heat.max()), **({'label': r.label} if labelled else {}))
+        rows.append(
+            dict(case=r.case, exam=r.exam, split=r.split, spacing=r.spacing_row, method=r.method,
+                 **own, **score_case(mask, truth, (r.spacing_row, r.spacing_col))))
+        rows[-1] |= dict(count_lesions(mask, truth), heat_max=float(heat.max()),
+                         **({'label': r.label} if labelled else {}))
     return pd.DataFrame(rows)
 
 # %% ../nbs/06_eval.ipynb #dc345572
@@ -69,7 +77,8 @@ class Threshold:
         post=None, # Steps out of `predict.POST`; None: largest, fill
     )->np.ndarray: # (H, W) uint8 {0, 1}
         "What is brighter than the level."
-        return postprocess(heatmap > (self.level if threshold is None else threshold), ('largest', 'fill') if post is None else post)
+        return postprocess(heatmap > (self.level if threshold is None else threshold),
+                           ('largest', 'fill') if post is None else post)
 
 def best_threshold(
     prepared, # The prepared folder
@@ -82,7 +91,8 @@ def best_threshold(
     cases, dices = cases[cases.split == 'train'].iloc[:n], []
     for r in cases.itertuples():
         img, affine = to_input(read_img(case_path(prepared, r)), size)
-        truth = warp(read_mask(case_path(prepared, r, 'masks')).astype(np.float32), affine, size) >= 0.5
+        truth = warp(read_mask(case_path(prepared, r, 'masks')).astype(np.float32), affine,
+                     size) >= 0.5
         dices.append([score(Threshold(l).to_mask(img), truth)['dice'] for l in levels])
     means = np.mean(dices, 0)
     return Threshold(float(levels[np.argmax(means)])), float(means.max())
@@ -100,17 +110,21 @@ def list_masks(
 )->dict: # name → its paths, a tuple: more than one where a picture has several masks
     "The masks of a folder by the case's name; where several endings are there, the best one counts."
     folder = check_exists(folder, 'folder')
-    if not folder.is_dir(): raise InputError(folder, 'this is a file', 'give the folder that holds the masks')
+    if not folder.is_dir():
+        raise InputError(folder, 'this is a file', 'give the folder that holds the masks')
     found = {}
     for p in (p for p in sorted(folder.rglob('*')) if p.is_file() and not why_passed(p)):
         stem = nfc(split_suffix(p.name)[0])
         rank, name = _stands_for(stem, endings)
         found.setdefault(rank, {}).setdefault(name, {}).setdefault(stem.lower(), []).append(p)
-    if not found: raise InputError(folder, 'no picture in this folder', 'give the folder that holds the masks')
+    if not found:
+        raise InputError(folder, 'no picture in this folder',
+                         'give the folder that holds the masks')
     for name,stems in (best := found[min(found)]).items():
         paths = [p for ps in stems.values() for p in ps]
         if len(paths) > len(stems) or len({p.parent for p in paths}) > 1:
-            raise InputError(paths[0], f'{len(paths)} files stand for the case {name}', 'keep one of them in the folder')
+            raise InputError(paths[0], f'{len(paths)} files stand for the case {name}',
+                             'keep one of them in the folder')
     return {name: tuple(p for ps in stems.values() for p in ps) for name,stems in best.items()}
 
 def _paths(given):
@@ -130,8 +144,13 @@ def known_facts(
     given = [None]*len(truths) if given is None else given
     table = provenance().drop_duplicates('annotation_sha256').set_index('annotation_sha256')
     keys = [_key(p) for p in truths.values()]
-    exams = [f'hc18-{table.exam[k]}' if k in table.index else g or n or f'case-{c}' for k,g,n,c in zip(keys, given, exams_by_name(list(truths)), truths)]
-    return exams, [float(table.pixel_size_mm[k]) if k in table.index else float('nan') for k in keys]
+    exams = [
+        f'hc18-{table.exam[k]}' if k in table.index else g or n or f'case-{c}'
+        for k, g, n, c in zip(keys, given, exams_by_name(list(truths)), truths)
+    ]
+    return exams, [
+        float(table.pixel_size_mm[k]) if k in table.index else float('nan') for k in keys
+    ]
 
 # %% ../nbs/06_eval.ipynb #71db866a
 WHITE = ('255', '65535')   # the classes of a mask of two values
@@ -143,8 +162,14 @@ def folder_kinds(
 )->tuple: # (of the predictions, of the annotations): a kind and who said so, each
     "What two folders of masks hold: outlines where files are called NAME_Annotation, else filled masks."
     check_kind(annotation)
-    ends = [{_stands_for(p.stem, (ANNOTATION, '_mask', ''))[0] for ps in side.values() for p in _paths(ps)} for side in (preds, truths)]
-    own = [('outline', f'files are called NAME{ANNOTATION}') if e == {0} else ('filled', f'files are not called NAME{ANNOTATION}') for e in ends]
+    ends = [{
+        _stands_for(p.stem, (ANNOTATION, '_mask', ''))[0]
+        for ps in side.values()
+        for p in _paths(ps)
+    }
+            for side in (preds, truths)]
+    own = [('outline', f'files are called NAME{ANNOTATION}') if e == {0} else
+           ('filled', f'files are not called NAME{ANNOTATION}') for e in ends]
     if annotation == 'auto': return tuple(own)
     asked = annotation, 'as asked for'
     return asked if ends[0] == ends[1] else own[0], asked
@@ -191,11 +216,20 @@ class MaskFolders(NamedTuple):
     regions:tuple # (of the predictions, of the annotations): the class to read
     region:str=None # The class that was asked for
 
-    def lines(self)->list: # Two lines
+    def lines(self) -> list:  # Two lines
         "What both were taken for, as a person reads it."
-        kind = dict(outline='outlines, filled', filled='filled masks, as they are', ellipse='the fitted ellipse of each')
-        def of(r): return '' if r is None else f', the class {r}' if r == self.region != 'any' else ', all that is not background' + (f' for the class {self.region}' if self.region != 'any' else '')
-        return [f'{what}: {kind[k]} ({why}){of(r)}' for what,k,why,r in zip(('predictions', 'annotations'), self.kinds, self.why, self.regions)]
+        kind = dict(outline='outlines, filled', filled='filled masks, as they are',
+                    ellipse='the fitted ellipse of each')
+
+        def of(r):
+            return '' if r is None else f', the class {r}' if r == self.region != 'any' else ', all that is not background' + (
+                f' for the class {self.region}' if self.region != 'any' else '')
+
+        return [
+            f'{what}: {kind[k]} ({why}){of(r)}'
+            for what, k, why, r in zip(('predictions',
+                                        'annotations'), self.kinds, self.why, self.regions)
+        ]
 
 def open_folders(
     pred, # A folder of masks
@@ -204,11 +238,14 @@ def open_folders(
     region=None, # As for `evaluate_folders`
 )->MaskFolders:
     "Find the masks of two folders, and decide what they are."
-    preds, truths = list_masks(pred, ('_mask', ANNOTATION, '')), list_masks(truth, (ANNOTATION, '_mask', ''))
+    preds, truths = list_masks(pred,
+                               ('_mask', ANNOTATION, '')), list_masks(truth,
+                                                                      (ANNOTATION, '_mask', ''))
     if not set(preds) & set(truths):
         raise InputError(pred, f'none of its {counted(len(preds), "mask")} has the name of one of the {counted(len(truths), "annotation")} in {truth}', 'a mask is called NAME_mask.png')
     (kinds, why) = zip(*folder_kinds(preds, truths, annotation))
-    return MaskFolders(preds, truths, kinds, why, folder_regions(preds, truths, region), region_name(region))
+    return MaskFolders(preds, truths, kinds, why, folder_regions(preds, truths, region),
+                       region_name(region))
 
 def doubtful_kinds(
     folders:MaskFolders,
@@ -216,13 +253,19 @@ def doubtful_kinds(
 )->list: # Sentences
     "What to tell where most files of a side look like another kind than they were taken for."
     out = []
-    for what,kind,why in zip(('predictions', 'annotations'), folders.kinds, folders.why):
+    for what, kind, why in zip(('predictions', 'annotations'), folders.kinds, folders.why):
         seen = [l[what] for l in looks if what in l and l[what][1] != 'empty']
-        n = sum(enclosed >= 1/3 for enclosed,_ in seen) if kind == 'filled' else sum(method == 'filled' for _,method in seen) if kind == 'outline' else 0
+        n = sum(enclosed >= 1/3 for enclosed, _ in seen) if kind == 'filled' else sum(
+            method == 'filled' for _, method in seen) if kind == 'outline' else 0
         if n <= len(seen)/2: continue
-        taken, look, other = ('filled masks', 'enclose more than they draw', 'outlines') if kind == 'filled' else ('outlines', 'are solid', 'filled masks')
+        taken, look, other = ('filled masks', 'enclose more than they draw',
+                              'outlines') if kind == 'filled' else ('outlines', 'are solid',
+                                                                    'filled masks')
         name = f'call their files NAME{ANNOTATION}' if kind == 'filled' else 'call their files NAME_mask'
-        out.append(f'Taken as {taken} ({why}), {n} of {counted(len(seen), what[:-1])} {look}. If they are {other}, ' + (name if what == 'predictions' else f'say so: --annotation {"outline" if kind == "filled" else "filled"}'))
+        out.append(
+            f'Taken as {taken} ({why}), {n} of {counted(len(seen), what[:-1])} {look}. If they are {other}, '
+            + (name if what == 'predictions' else
+               f'say so: --annotation {"outline" if kind == "filled" else "filled"}'))
     return out
 
 # %% ../nbs/06_eval.ipynb #9afa3578
@@ -262,7 +305,9 @@ def _try_pair(pred, truth, folders, missing):
         path = Path(e.filename or _paths(truth)[0])
         reason, error = (f'{p}: {e.strerror or e}; see to the file' for p in (path.name, path))
     if not missing or pred is None: return None, reason, error
-    try: return _read_both(None, truth, folders.kinds, folders.regions), f'{reason}: scored as a miss', error
+    try:
+        return _read_both(None, truth, folders.kinds,
+                          folders.regions), f'{reason}: scored as a miss', error
     except (InputError, OSError): return None, reason, error
 
 # %% ../nbs/06_eval.ipynb #b0729053
@@ -280,16 +325,30 @@ def evaluate_folders(
     folders = folders or open_folders(pred, truth, annotation, region)
     preds, truths = folders.preds, folders.truths
     names = [n for n in truths if missing or n in preds]
-    given = None if exams is None else given_exams(pd.DataFrame(dict(case=names, image=[truths[n][0].relative_to(truth).as_posix() for n in names])), exams)[1]
-    rows, bad, errors, looks, facts = [], [], [], [], known_facts({n: truths[n] for n in names}, given)
+    given = None if exams is None else given_exams(
+        pd.DataFrame(
+            dict(case=names, image=[truths[n][0].relative_to(truth).as_posix()
+                                    for n in names])), exams)[1]
+    rows, bad, errors, looks, facts = [], [], [], [], known_facts({n: truths[n]
+                                                                   for n in names}, given)
     for n,exam,spacing in progress(list(zip(names, *facts)), desc=desc):
         read, reason, error = _try_pair(preds.get(n), truths[n], folders, missing)
         if reason: bad.append(dict(case=n, reason=reason)); errors.append(error)
-        if read: rows.append(dict(case=n, exam=exam, spacing=spacing, **score_case(*read[:2], spacing), **count_lesions(*read[:2]))); looks.append(read[2])
-    if not rows: raise InputError(pred, f'none of its {counted(len(names), "mask")} can be scored (the first: {errors[0]})', 'see to the files')
+        if read:
+            rows.append(
+                dict(case=n, exam=exam, spacing=spacing, **score_case(*read[:2], spacing),
+                     **count_lesions(*read[:2])))
+            looks.append(read[2])
+    if not rows:
+        raise InputError(
+            pred,
+            f'none of its {counted(len(names), "mask")} can be scored (the first: {errors[0]})',
+            'see to the files')
     for doubt in doubtful_kinds(folders, looks): warnings.warn(doubt, stacklevel=2)
     without = 'no mask was predicted for this annotation' + ': scored as a miss'*missing
-    problems = bad + [dict(case=n, reason=without) for n in truths if n not in preds] + [dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths]
+    problems = bad + [dict(case=n, reason=without) for n in truths if n not in preds] + [
+        dict(case=n, reason='no annotation for this mask') for n in preds if n not in truths
+    ]
     return pd.DataFrame(rows), pd.DataFrame(problems, columns=['case', 'reason'])
 
 # %% ../nbs/06_eval.ipynb #47dfe6f9
@@ -305,12 +364,22 @@ def odd_annotations(
     limit = max(far*1.4826*np.median(np.abs(log - middle)), np.log(4)) if len(s) >= 8 else np.inf
     rows = []
     for case,area,l in zip(s.case, s.area_truth, log):
-        if area < least: rows.append(dict(case=case, reason=f'its annotation covers {100*area:.2g} % of the picture'))
-        elif abs(l - middle) > limit: rows.append(dict(case=case, reason=f'its annotation covers {100*area:.2g} % of the picture, far from all others (median {100*np.exp(middle):.2g} %)'))
+        if area < least:
+            rows.append(
+                dict(case=case, reason=f'its annotation covers {100*area:.2g} % of the picture'))
+        elif abs(l - middle) > limit:
+            rows.append(
+                dict(
+                    case=case, reason=
+                    f'its annotation covers {100*area:.2g} % of the picture, far from all others (median {100*np.exp(middle):.2g} %)'
+                ))
     return pd.DataFrame(rows, columns=['case', 'reason'])
 
 # %% ../nbs/06_eval.ipynb #88916393
-STRATA = {'class': 'label', 'area (share)': 'area_truth', 'pixel (mm)': 'spacing', 'mask by': 'method', 'split': 'split', 'fold': 'fold'}
+STRATA = {
+    'class': 'label', 'area (share)': 'area_truth', 'pixel (mm)': 'spacing', 'mask by': 'method',
+    'split': 'split', 'fold': 'fold'
+}
 
 def _distance(scores):
     "The distance to show: in mm where it is known of all cases."
@@ -325,10 +394,15 @@ def all_strata(
     rows, h = [], _distance(scores)
     for name,column in by.items():
         if column not in scores or scores[column].nunique() < 2: continue
-        values = scores[column].astype(str) if column == 'fold' else scores[column]   # folds are names
-        for part,g in strata(scores, values, [m for m in ('dice', h) if m in scores], bins).groupby('part', sort=False):
+        # folds are names
+        values = scores[column].astype(str) if column == 'fold' else scores[column]
+        for part, g in strata(scores, values, [m for m in ('dice', h) if m in scores],
+                              bins).groupby('part', sort=False):
             d, far = g[g.metric == 'dice'].iloc[0], g[g.metric == h]
-            rows.append(dict(by=name, part=part, cases=d.cases, exams=d.exams, missed=d.missed, dice=d['mean'], low=d.low, high=d.high, median=d['median'], min=d['min'], **({h: far['mean'].iloc[0]} if len(far) else {})))
+            rows.append(
+                dict(by=name, part=part, cases=d.cases, exams=d.exams, missed=d.missed,
+                     dice=d['mean'], low=d.low, high=d.high, median=d['median'], min=d['min'],
+                     **({h: far['mean'].iloc[0]} if len(far) else {})))
     return pd.DataFrame(rows)
 
 # %% ../nbs/06_eval.ipynb #e8867667
@@ -341,10 +415,12 @@ def plot_pairs(
     from matplotlib.figure import Figure
     both = a[['case', 'dice']].merge(b[['case', 'dice']], on='case', suffixes=('_a', '_b'))
     fig = Figure(figsize=(3.2, 3), dpi=100)
-    ax, low = fig.add_axes((.19, .16, .78, .8)), max(0, both[['dice_a', 'dice_b']].min().min() - .02)
+    ax, low = fig.add_axes((.19, .16, .78, .8)), max(0,
+                                                     both[['dice_a', 'dice_b']].min().min() - .02)
     ax.plot([low, 1], [low, 1], color='.5', lw=1)
     ax.plot(both.dice_a, both.dice_b, 'o', ms=3.5, alpha=.6, color='#0072b2', mew=0)
-    ax.set_xlabel(f'Dice, {names[0]}', fontsize=8, parse_math=False); ax.set_ylabel(f'Dice, {names[1]}', fontsize=8, parse_math=False)
+    ax.set_xlabel(f'Dice, {names[0]}', fontsize=8, parse_math=False)
+    ax.set_ylabel(f'Dice, {names[1]}', fontsize=8, parse_math=False)
     ax.set_xlim(low, 1); ax.set_ylim(low, 1)
     ax.tick_params(labelsize=8); ax.grid(alpha=.25); ax.spines[['top','right']].set_visible(False)
     return fig
@@ -357,11 +433,18 @@ def pick_cases(
     "Which cases to show."
     s = scores.sort_values(['dice', 'case'], ignore_index=True)
     empty = s.iloc[:0]
-    if has_detection(scores): s, empty = s[s.lesions_truth > 0], s[s.lesions_truth == 0].sort_values(['area', 'case'], ascending=[False, True])
-    alone = {'No region annotated': pd.concat([empty[empty.area > 0].iloc[:k], empty[empty.area == 0].iloc[:k]])} if len(empty) else {}
+    if has_detection(scores):
+        s, empty = s[s.lesions_truth > 0], s[s.lesions_truth == 0].sort_values(
+            ['area', 'case'], ascending=[False, True])
+    alone = {
+        'No region annotated': pd.concat(
+            [empty[empty.area > 0].iloc[:k], empty[empty.area == 0].iloc[:k]])
+    } if len(empty) else {}
     k, n = max(1, min(k, len(s)//3)), len(s)
     middle = max(0, (n-k)//2)
-    return ({'Worst': s.iloc[:k], 'Median': s.iloc[middle:middle+k], 'Best': s.iloc[n-k:].iloc[::-1]} if n else {}) | alone
+    return ({
+        'Worst': s.iloc[:k], 'Median': s.iloc[middle:middle + k], 'Best': s.iloc[n - k:].iloc[::-1]
+    } if n else {}) | alone
 
 def two_panes(
     img, # (H, W) uint8
@@ -373,7 +456,8 @@ def two_panes(
     from fetal_seg.report import draw_layers
     left = draw_layers(img, heatmap, mask, truth)
     right = draw_layers(img, None, mask, truth, ('picture', 'error'), opacity=0.75)
-    return np.hstack([left, np.full((len(left), max(2, left.shape[1]//80), 3), 90, np.uint8), right])
+    return np.hstack(
+        [left, np.full((len(left), max(2, left.shape[1]//80), 3), 90, np.uint8), right])
 
 def draw_prepared(
     predictor, # A `Predictor`
@@ -384,8 +468,11 @@ def draw_prepared(
     def draw(s):
         row = next(cases.loc[[s.case]].itertuples())
         heat = get_heatmap(predictor, prepared, row)
-        img = warp(read_img(case_path(prepared, row)), invert([getattr(row, k) for k in AFFINE]), heat.shape)
-        return two_panes(np.clip(np.round(img), 0, 255).astype(np.uint8), heat, predictor.to_mask(heat), read_mask(case_path(prepared, row, 'full_masks')))
+        img = warp(read_img(case_path(prepared, row)), invert([getattr(row, k) for k in AFFINE]),
+                   heat.shape)
+        return two_panes(
+            np.clip(np.round(img), 0, 255).astype(np.uint8), heat, predictor.to_mask(heat),
+            read_mask(case_path(prepared, row, 'full_masks')))
     return draw
 
 def draw_folders(
@@ -398,7 +485,8 @@ def draw_folders(
     "How to draw a case of two folders: without the picture, which is not known."
     from fetal_seg.report import error_map
     f = folders or open_folders(pred, truth, annotation, region)
-    return lambda s: error_map(*read_pair(f.preds.get(s.case), f.truths[s.case], f.kinds, f.regions))
+    return lambda s: error_map(*read_pair(f.preds.get(s.case), f.truths[s.case], f.kinds, f.regions)
+                               )
 
 # %% ../nbs/06_eval.ipynb #aa96f9bb
 USE = 'For academic use; not for clinical use.'
@@ -425,10 +513,14 @@ def summary(
     if 'sdc' in scores and scores.sdc.notna().any(): out['risk_coverage'] = risk_coverage(scores)[1]
     if calibration is not None:
         change, low, high = calibration.change()
-        out['calibration'] = dict(table=calibration.table().to_dict('records'), band_px=calibration.width, bins=calibration.bins, pixels_that_changed_side=calibration.changed,
+        out['calibration'] = dict(table=calibration.table().to_dict('records'),
+                                  band_px=calibration.width, bins=calibration.bins,
+                                  pixels_that_changed_side=calibration.changed,
                                   ece_boundary_change=dict(mean=change, low=low, high=high))
     if sweep is not None: out['sweep'] = sweep.table().to_dict('records')
-    if against is not None: out.update(against=compare(against, scores, common=True).to_dict('records'), in_one_only=len(set(scores.case) ^ set(against.case)))
+    if against is not None:
+        out.update(against=compare(against, scores, common=True).to_dict('records'),
+                   in_one_only=len(set(scores.case) ^ set(against.case)))
     return _with_seen(out, every)
 
 def _with_seen(out, scores):
@@ -442,7 +534,8 @@ def figures_of(
     summary:dict, # From `summary`
 )->tuple: # (its figures; a word for them: '' or 'seen')
     "The figures that are there: of unseen cases, or, where there are none, of seen ones."
-    return (summary['seen'], 'seen') if 'dice' not in summary and 'seen' in summary else (summary, '')
+    return (summary['seen'], 'seen') if 'dice' not in summary and 'seen' in summary else (summary,
+                                                                                          '')
 
 def unknown_exams(
     scores, # DataFrame, one row a case: exam
@@ -456,18 +549,27 @@ def detection_block(
 )->dict: # What `detection` gives; by_class where there are classes; froc where it looked on
     "All figures of detection, for summary.json."
     classes = by_class(scores)
-    return detection(scores) | (dict(by_class=classes.to_dict('records')) if len(classes) else {}) | (dict(froc=froc.figures()) if froc is not None else {})
+    return detection(scores) | (dict(by_class=classes.to_dict('records')) if len(classes) else
+                                {}) | (dict(froc=froc.figures()) if froc is not None else {})
 
 def headline(summary)->list:
     "The cards at the top of the report."
     d, i = summary['dice'], summary['iou']
-    known = summary.get('hd95_mm', {}).get('cases') == summary['cases']   # not where mm are known of some cases only
+    # not where mm are known of some cases only
+    known = summary.get('hd95_mm', {}).get('cases') == summary['cases']
     h, unit = (summary['hd95_mm'], 'mm') if known else (summary.get('hd95'), 'pixels')
-    ends, r = lambda v, form='.3f': interval_text(v['low'], v['high'], form), summary.get('dice_with_region')
+    ends, r = lambda v, form='.3f': interval_text(v['low'], v['high'], form), summary.get(
+        'dice_with_region')
     over = interval_text(d['low'], d['high'], before='95 % interval over exams ')
-    return [('Mean Dice', f'{d["mean"]:.3f}', over + f'; all {counted(summary["cases"], "picture")}'*bool(r)), *([('Mean Dice, with a region', f'{r["mean"]:.3f}', f'{ends(r)}; {counted(r["cases"], "picture")}')] if r and r['cases'] else []), ('Median Dice', f'{d["median"]:.3f}', f'quartiles {d["q1"]:.3f} to {d["q3"]:.3f}'),
-            ('Lowest Dice', f'{d["min"]:.3f}', f'{summary["missed"]} missed'), ('Mean IoU', f'{i["mean"]:.3f}', ends(i)),
-            *([('Mean HD95', f'{h["mean"]:.2f} {unit}', ends(h, '.2f'))] if h else []), ('Cases', summary['cases'], f'of {counted(summary["exams"], "exam")}')]
+    return [('Mean Dice', f'{d["mean"]:.3f}',
+             over + f'; all {counted(summary["cases"], "picture")}'*bool(r)),
+            *([('Mean Dice, with a region', f'{r["mean"]:.3f}',
+                f'{ends(r)}; {counted(r["cases"], "picture")}')] if r and r['cases'] else []),
+            ('Median Dice', f'{d["median"]:.3f}', f'quartiles {d["q1"]:.3f} to {d["q3"]:.3f}'),
+            ('Lowest Dice', f'{d["min"]:.3f}', f'{summary["missed"]} missed'),
+            ('Mean IoU', f'{i["mean"]:.3f}', ends(i)),
+            *([('Mean HD95', f'{h["mean"]:.2f} {unit}', ends(h, '.2f'))] if h else []),
+            ('Cases', summary['cases'], f'of {counted(summary["exams"], "exam")}')]
 
 def shown_intervals(
     table, # DataFrame; perhaps with low and high
@@ -485,9 +587,12 @@ def markdown_table(
     digits:int=3, # After the point
 )->str:
     "A table in Markdown; what would end a cell is escaped."
-    def text(v): return '–' if v is None or v != v else f'{v:.{digits}f}' if isinstance(v, float) else re.sub(r'([\\|<>`*_\[\]])', r'\\\1', ' '.join(str(v).split()))
+    def text(v):
+        return '–' if v is None or v != v else f'{v:.{digits}f}' if isinstance(
+            v, float) else re.sub(r'([\\|<>`*_\[\]])', r'\\\1', ' '.join(str(v).split()))
     table = shown_intervals(table)
-    rows = [[text(str(c)) for c in table.columns], ['---']*len(table.columns), *([text(v) for v in r] for r in table.itertuples(index=False, name=None))]
+    rows = [[text(str(c)) for c in table.columns], ['---']*len(table.columns),
+            *([text(v) for v in r] for r in table.itertuples(index=False, name=None))]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in rows)
 
 def summary_markdown(
@@ -496,18 +601,42 @@ def summary_markdown(
 )->str:
     "The figures in Markdown, as a CI job shows them."
     (s, seen), note = figures_of(summary), summary.get('seen_note', '')
-    figures = pd.DataFrame([dict(figure=m, **{k: np.nan if v[k] is None else float(v[k]) for k in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')}, cases=v['cases']) for m,v in s.items() if isinstance(v, dict) and 'q1' in v])
+    figures = pd.DataFrame([
+        dict(
+            figure=m, **{
+                k: np.nan if v[k] is None else float(v[k])
+                for k in ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')
+            }, cases=v['cases'])
+        for m, v in s.items()
+        if isinstance(v, dict) and 'q1' in v
+    ])
     parts = [f'# {title}' + ': seen pictures, no test'*bool(seen), USE, *([f'**{note[0].upper()}{note[1:]}.**'] if note else []), f'{counted(s["cases"], "case")} of {counted(s["exams"], "exam")}; {s["missed"]} missed; Dice of all pixels pooled {s["dice_pooled"]:.3f}. low and high: 95 % interval of the mean, over exams; {NO_INTERVAL}.', markdown_table(figures)]
-    if s.get('against'): parts += ['## Beside the other run', 'b: this one; difference: b minus a.' + f' In one of the two only, and left out: {counted(s["in_one_only"], "case")}.'*bool(s.get('in_one_only')), markdown_table(pd.DataFrame(s['against']), 4)]
-    if d := s.get('detection'): parts += ['## Detection', detection_text(d), markdown_table(detection_table(d)), *([markdown_table(pd.DataFrame(d['by_class']))] if d.get('by_class') else [])]
-    if s.get('warnings'): parts += ['## Annotations to look at', markdown_table(pd.DataFrame(s['warnings']))]
+    if s.get('against'):
+        parts += [
+            '## Beside the other run', 'b: this one; difference: b minus a.' +
+            f' In one of the two only, and left out: {counted(s["in_one_only"], "case")}.'*
+            bool(s.get('in_one_only')),
+            markdown_table(pd.DataFrame(s['against']), 4)
+        ]
+    if d := s.get('detection'):
+        parts += [
+            '## Detection',
+            detection_text(d),
+            markdown_table(detection_table(d)),
+            *([markdown_table(pd.DataFrame(d['by_class']))] if d.get('by_class') else [])
+        ]
+    if s.get('warnings'):
+        parts += ['## Annotations to look at', markdown_table(pd.DataFrame(s['warnings']))]
     if s.get('strata'): parts += ['## By group', markdown_table(pd.DataFrame(s['strata']))]
     if c := s.get('calibration'): parts += ['## Calibration', f'boundary: pixels at most {c["band_px"]} from the annotated boundary; before and after: the division of the logits by the temperature; nll: negative log-likelihood; ece: expected calibration error.', markdown_table(pd.DataFrame(c['table']), 4)]
     if r := s.get('risk_coverage'): parts.append(risk_text(r))
     return '\n\n'.join(parts) + '\n'
 
-DETECTED = dict(sensitivity='pictures with a region that have a prediction', specificity='pictures without a region that have none', auc="AUC of the heatmap's maximum",
-                lesion_sensitivity='regions found', lesion_precision='predicted regions that are right', false_positives='false positives a picture')
+DETECTED = dict(sensitivity='pictures with a region that have a prediction',
+                specificity='pictures without a region that have none',
+                auc="AUC of the heatmap's maximum", lesion_sensitivity='regions found',
+                lesion_precision='predicted regions that are right',
+                false_positives='false positives a picture')
 
 def detection_table(
     d:dict, # From `detection_block`
@@ -515,8 +644,12 @@ def detection_table(
     "The figures of detection in a table, those of the FROC curve below."
     rows = [dict(figure=k, what=w, **d[k]) for k,w in DETECTED.items() if k in d]
     f = d.get('froc', dict(sensitivity={}))
-    rows += [dict(figure=f'froc {r}', what=f'regions found at {r} false positives a picture', **v, n=f['lesions']) for r,v in f['sensitivity'].items()]
-    if 'cpm' in f: rows.append(dict(figure='cpm', what='mean of these six', **f['cpm'], n=f['lesions']))
+    rows += [
+        dict(figure=f'froc {r}', what=f'regions found at {r} false positives a picture', **v,
+             n=f['lesions']) for r, v in f['sensitivity'].items()
+    ]
+    if 'cpm' in f:
+        rows.append(dict(figure='cpm', what='mean of these six', **f['cpm'], n=f['lesions']))
     return pd.DataFrame(rows)
 
 def detection_text(
@@ -528,11 +661,18 @@ def detection_text(
     return text + (f' In pictures without a region {100*d["area_in_empty"]:.2f} % of the picture is predicted on average.' if empty else '')
 
 def detected_line(
-    d:dict, # From `detection` or `detection_block`
-)->str:
+        d: dict,  # From `detection` or `detection_block`
+) -> str:
     "Detection in one line, for the end of a job."
-    shares = [f'{k} {d[k]["mean"]:.2f} over {counted(d[k]["n"], "picture")}' for k in ('sensitivity', 'specificity') if d[k]['n']]
-    return '; '.join([f'{d["lesions_found"]} of {d["lesions"]} found, {d["false_positives"]["mean"]:.2f} false a picture', *shares])
+    shares = [
+        f'{k} {d[k]["mean"]:.2f} over {counted(d[k]["n"], "picture")}' for k in ('sensitivity',
+                                                                                 'specificity')
+        if d[k]['n']
+    ]
+    return '; '.join([
+        f'{d["lesions_found"]} of {d["lesions"]} found, {d["false_positives"]["mean"]:.2f} false a picture',
+        *shares
+    ])
 
 def risk_text(
     r:dict, # From `risk_coverage`
@@ -546,49 +686,96 @@ STATS = ('mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max')
 
 def _result(scores, rival):
     from fetal_seg.report import html_cards, html_table
-    methods = {'network': scores, **({'fixed threshold, largest component': rival} if rival is not None else {})}
-    table = pd.DataFrame([dict(method=m, figure=k, **v) for m,s in methods.items() for k,v in summarise(s).items() if isinstance(v, dict)])
-    table = shown_intervals(table)[[*(['method'] if rival is not None else []), 'figure', 'mean', 'low', 'high', 'median', 'q1', 'q3', 'min', 'max', 'cases']]
-    cards = [(f'Seen: {c[0]}', *c[1:]) for c in headline(summarise(scores))] if is_seen(scores).any() else headline(summarise(scores))
-    return html_cards(cards) + html_table(table, dict.fromkeys(STATS, '.3f'), sortable=False, caption=f'At the original size; low and high: 95 % bootstrap interval of the mean over exams ({NO_INTERVAL}); distances (hd, hd95, assd) in pixels, with _mm in mm; '
-                      'nsd within 4 pixels, nsd_mm within 2 mm; hc: circumference of the fitted ellipse')
+    methods = {
+        'network': scores,
+        **({'fixed threshold, largest component': rival} if rival is not None else {})
+    }
+    table = pd.DataFrame([
+        dict(method=m, figure=k, **v)
+        for m, s in methods.items()
+        for k, v in summarise(s).items()
+        if isinstance(v, dict)
+    ])
+    table = shown_intervals(table)[[
+        *(['method'] if rival is not None else []), 'figure', 'mean', 'low', 'high', 'median', 'q1',
+        'q3', 'min', 'max', 'cases'
+    ]]
+    cards = [(f'Seen: {c[0]}', *c[1:]) for c in headline(summarise(scores))
+             ] if is_seen(scores).any() else headline(summarise(scores))
+    return html_cards(cards) + html_table(
+        table, dict.fromkeys(STATS, '.3f'), sortable=False, caption=
+        f'At the original size; low and high: 95 % bootstrap interval of the mean over exams ({NO_INTERVAL}); distances (hd, hd95, assd) in pixels, with _mm in mm; '
+        'nsd within 4 pixels, nsd_mm within 2 mm; hc: circumference of the fitted ellipse')
 
 def _case_caption(s):
-    far = f', HD95 {s.hd95:.1f} pixels' + (f' ({s.hd95_mm:.2f} mm)' if getattr(s, 'hd95_mm', np.nan) == getattr(s, 'hd95_mm', np.nan) else '') if hasattr(s, 'hd95') else ''
-    sure, regions = f', confidence (SDC) {s.sdc:.3f}' if hasattr(s, 'sdc') else '', getattr(s, 'lesions_truth', 1)
-    if not regions: return f'{s.case}: no region annotated; ' + (f'false alarm ({100*s.area:.2g} % of the picture{sure})' if s.area else 'none predicted')
-    return f'{s.case}: Dice {s.dice:.3f}, IoU {s.iou:.3f}{far}{sure}' + (f'; {s.lesions_found:.0f} of {regions:.0f} regions found'*(regions > 1) + f', {s.false_positives:.0f} false'*bool(s.false_positives) if regions == regions and hasattr(s, 'lesions_found') else '')
+    far = f', HD95 {s.hd95:.1f} pixels' + (f' ({s.hd95_mm:.2f} mm)' if getattr(
+        s, 'hd95_mm', np.nan) == getattr(s, 'hd95_mm', np.nan) else '') if hasattr(s,
+                                                                                   'hd95') else ''
+    sure, regions = f', confidence (SDC) {s.sdc:.3f}' if hasattr(s, 'sdc') else '', getattr(
+        s, 'lesions_truth', 1)
+    if not regions:
+        return f'{s.case}: no region annotated; ' + (
+            f'false alarm ({100*s.area:.2g} % of the picture{sure})'
+            if s.area else 'none predicted')
+    return f'{s.case}: Dice {s.dice:.3f}, IoU {s.iou:.3f}{far}{sure}' + (
+        f'; {s.lesions_found:.0f} of {regions:.0f} regions found'*
+        (regions > 1) + f', {s.false_positives:.0f} false'*bool(s.false_positives)
+        if regions == regions and hasattr(s, 'lesions_found') else '')
 
 def _figures(scores, draw, names, width):
     "One figure a case, as HTML."
     from fetal_seg.report import html_figure, img_uri
-    return [html_figure(img_uri(draw(s), width=width), _case_caption(s), name=names[s.case]) for s in scores.itertuples()]
+    return [
+        html_figure(img_uri(draw(s), width=width), _case_caption(s), name=names[s.case])
+        for s in scores.itertuples()
+    ]
 
 def _pictures(scores, draw, names, panes, width):
     from fetal_seg.report import CONTOURS, ERRORS, html_gallery, html_legend, html_text
     both = 'Left: the picture, tinted by the heatmap, with the contours of prediction and annotation. Right: what is wrong. '
-    out = html_text(both*panes + 'A click opens a case large.') + html_legend({f'{k} (right: the {k} only)': c for k,c in CONTOURS.items()} if panes else ERRORS)
+    out = html_text(both*panes + 'A click opens a case large.') + html_legend(
+        {f'{k} (right: the {k} only)': c
+         for k, c in CONTOURS.items()} if panes else ERRORS)
     seen = set()
     for kind,rows in pick_cases(scores, 4).items():
-        if len(rows := rows[~rows.case.isin(seen)]): out += f'<h3>{kind}</h3>' + html_gallery(_figures(rows, draw, names, width), wide=True)   # each case once
+        # each case once
+        if len(rows := rows[~rows.case.isin(seen)]):
+            out += f'<h3>{kind}</h3>' + html_gallery(_figures(rows, draw, names, width), wide=True)
         seen |= set(rows.case)
     return out
 
 def _belief(scores, calibration, sweep, predictor, names):
     "How far the heatmaps can be believed: the section's HTML."
     from fetal_seg.report import fig_uri, html_figure, html_gallery, html_table, html_text
-    figures, out, fresh = [], '', ('split' not in scores or set(scores.split) == {'test'}) and not is_seen(scores).any()
+    figures, out, fresh = [], '', ('split' not in scores
+                                   or set(scores.split) == {'test'}) and not is_seen(scores).any()
     if not fresh: out = html_text('These cases had a part in the training or in the choice of temperature and threshold: what follows is no evidence for new cases.')
     if calibration is not None:
-        figures.append(html_figure(fig_uri(plot_reliability(calibration)), f'Reliability of pixels at most {calibration.width} pixels from the annotated boundary: how often a pixel belongs to the region, by what the heatmap says there'))
+        figures.append(
+            html_figure(
+                fig_uri(plot_reliability(calibration)),
+                f'Reliability of pixels at most {calibration.width} pixels from the annotated boundary: how often a pixel belongs to the region, by what the heatmap says there'
+            ))
         change, low, high = calibration.change()
-        out += html_table(calibration.table(), dict.fromkeys(('nll', 'brier', 'ece'), '.4f') | dict(temperature='.3f', n='{:,}'.format), sortable=False,
-                          caption=f'n: pixels; nll: mean negative log-likelihood; brier: Brier score; ece: expected calibration error over {calibration.bins} bins; boundary: at most {calibration.width} pixels from it; before and after the division of the logits by the temperature, which validation cases have fixed')
+        out += html_table(
+            calibration.table(),
+            dict.fromkeys(
+                ('nll', 'brier', 'ece'), '.4f') | dict(temperature='.3f', n='{:,}'.format),
+            sortable=False, caption=
+            f'n: pixels; nll: mean negative log-likelihood; brier: Brier score; ece: expected calibration error over {calibration.bins} bins; boundary: at most {calibration.width} pixels from it; before and after the division of the logits by the temperature, which validation cases have fixed'
+        )
         if calibration.temperature != 1:
-            out += html_text(f'The temperature changes the ECE near the boundary by {change:+.4f} ({interval_text(low, high, "+.4f", "95 % interval over exams ")}). At a threshold of one half it changes {calibration.changed} of {calibration.table().n[0]:,} pixels of the masks.')
+            out += html_text(
+                f'The temperature changes the ECE near the boundary by {change:+.4f} ({interval_text(low, high, "+.4f", "95 % interval over exams ")}). At a threshold of one half it changes {calibration.changed} of {calibration.table().n[0]:,} pixels of the masks.'
+            )
     if sweep is not None:
-        fitted = (predictor.contract.get('fitted_on') or {}).get('sweep') if not predictor.members else None
-        figures.append(html_figure(fig_uri(plot_sweep(sweep.table(), predictor.threshold, fitted)), f'Mean Dice by threshold; the chosen one, {predictor.threshold:g}, is marked.' + ' It was chosen on validation cases, not on these'*fresh))
+        fitted = (predictor.contract.get('fitted_on')
+                  or {}).get('sweep') if not predictor.members else None
+        figures.append(
+            html_figure(
+                fig_uri(plot_sweep(sweep.table(), predictor.threshold, fitted)),
+                f'Mean Dice by threshold; the chosen one, {predictor.threshold:g}, is marked.' +
+                ' It was chosen on validation cases, not on these'*fresh))
     if 'sdc' in scores and scores.sdc.notna().any() and len(scores) > 1:
         curve, r = risk_coverage(scores)
         figures.append(html_figure(fig_uri(plot_risk(curve)), 'Risk and coverage: the mean error of the cases that are kept when the least sure ones are handed to a person'))
@@ -600,39 +787,86 @@ def _detection(scores, froc):
     "Is a region there, and was each found? The section's HTML."
     from fetal_seg.report import fig_uri, html_cards, html_figure, html_gallery, html_table, html_text
     d = detection_block(scores, froc)
-    names = dict(sensitivity='Sensitivity, pictures', specificity='Specificity, pictures', auc="AUC, heatmap's maximum", lesion_sensitivity='Regions found', lesion_precision='Precision, regions', false_positives='False positives a picture')
-    of = dict(sensitivity='with a region', specificity='without a region', lesion_sensitivity='region', lesion_precision='predicted region')
-    def n(k): return counted(d[k]['n'], of[k]) if k.startswith('lesion') else f'{counted(d[k]["n"], "picture")} {of.get(k, "")}'.strip()
-    cards = [(name, f'{d[k]["mean"]:.3f}', f'{interval_text(d[k]["low"], d[k]["high"])}; {n(k)}') for k,name in names.items() if k in d and d[k]['mean'] == d[k]['mean']]
-    if froc is not None and d['lesions']: cards.append(('CPM', f'{d["froc"]["cpm"]["mean"]:.3f}', f'{interval_text(d["froc"]["cpm"]["low"], d["froc"]["cpm"]["high"])}; mean of six rates'))
-    out = html_cards(cards) + html_text(detection_text(d) + ' Dice is 1 where neither mask has a pixel, and 0 where only one has.')
+    names = dict(sensitivity='Sensitivity, pictures', specificity='Specificity, pictures',
+                 auc="AUC, heatmap's maximum", lesion_sensitivity='Regions found',
+                 lesion_precision='Precision, regions', false_positives='False positives a picture')
+    of = dict(sensitivity='with a region', specificity='without a region',
+              lesion_sensitivity='region', lesion_precision='predicted region')
+
+    def n(k):
+        return counted(d[k]['n'], of[k]) if k.startswith(
+            'lesion') else f'{counted(d[k]["n"], "picture")} {of.get(k, "")}'.strip()
+
+    cards = [(name, f'{d[k]["mean"]:.3f}', f'{interval_text(d[k]["low"], d[k]["high"])}; {n(k)}')
+             for k, name in names.items()
+             if k in d and d[k]['mean'] == d[k]['mean']]
+    if froc is not None and d['lesions']:
+        cards.append((
+            'CPM', f'{d["froc"]["cpm"]["mean"]:.3f}',
+            f'{interval_text(d["froc"]["cpm"]["low"], d["froc"]["cpm"]["high"])}; mean of six rates'
+        ))
+    out = html_cards(cards) + html_text(
+        detection_text(d) + ' Dice is 1 where neither mask has a pixel, and 0 where only one has.')
     if froc is not None and d['lesions']: out += html_gallery([html_figure(fig_uri(plot_froc(froc, d)), 'FROC: regions found by false positives a picture, as the limit on the score of a candidate falls (the maximum of the heatmap in it). '
                                                                             f'Candidates: all components of the heatmap above {froc.level:g}, without the steps that follow the threshold; only the mask, which is marked, had those')])
     if 'by_class' in d:
         t = shown_intervals(pd.DataFrame(d['by_class']))
-        t = t.assign(found=t.lesions_found.astype(str) + ' of ' + t.lesions.astype(str), dice_regions=t.dice_with_region, false=t.false_positives)[['class', 'pictures', 'with_region', 'dice', 'low', 'high', 'dice_regions', 'called', 'found', 'false']]
-        out += html_table(t, dict.fromkeys(('dice', 'low', 'high', 'dice_regions', 'called', 'false'), '.3f'), sortable=False, caption=f'By class. dice: over all pictures, with its 95 % interval over exams ({NO_INTERVAL}); dice_regions: over those with a region; called: share of pictures with a prediction; found: of the annotated regions; false: positives a picture')
-    return out + html_table(shown_intervals(detection_table(d)), dict.fromkeys(('mean', 'low', 'high'), '.3f'), sortable=False, caption=f'low and high: 95 % interval over exams ({NO_INTERVAL}); n: what the share is of')
+        t = t.assign(found=t.lesions_found.astype(str) + ' of ' + t.lesions.astype(str),
+                     dice_regions=t.dice_with_region, false=t.false_positives)[[
+                         'class', 'pictures', 'with_region', 'dice', 'low', 'high', 'dice_regions',
+                         'called', 'found', 'false'
+                     ]]
+        out += html_table(
+            t, dict.fromkeys(('dice', 'low', 'high', 'dice_regions', 'called', 'false'),
+                             '.3f'), sortable=False, caption=
+            f'By class. dice: over all pictures, with its 95 % interval over exams ({NO_INTERVAL}); dice_regions: over those with a region; called: share of pictures with a prediction; found: of the annotated regions; false: positives a picture'
+        )
+    return out + html_table(
+        shown_intervals(detection_table(d)), dict.fromkeys(
+            ('mean', 'low', 'high'), '.3f'), sortable=False,
+        caption=f'low and high: 95 % interval over exams ({NO_INTERVAL}); n: what the share is of')
 
 def _others(scores, against):
     "The comparison with another run: the section's HTML."
     from fetal_seg.report import fig_uri, html_figure, html_gallery, html_table, html_text
     t = shown_intervals(compare(against, scores, common=True))
     alone = len(set(scores.case) ^ set(against.case))
-    return (html_text(f'{counted(t.cases.max(), "case")} of {counted(t.exams.max(), "exam")} in both. a: the other run; b: this one; difference: b minus a, with its 95 % bootstrap interval over exams ({NO_INTERVAL}); better, equal, worse: cases of b; p: Wilcoxon signed-rank test on the means of exams, not corrected for the number of figures.'
-                      + (f' In one of the two only, and left out: {counted(alone, "case")}.' if alone else ''))
-            + html_table(t.drop(columns=['cases', 'exams']), dict.fromkeys(('a', 'b', 'difference', 'low', 'high'), '.4f') | dict(p='.2g'), sortable=False)
-            + html_gallery([html_figure(fig_uri(plot_pairs(against, scores, ('the other run', 'this run'))), 'Each dot is a case: above the line this run is better')]))
+    return (html_text(
+        f'{counted(t.cases.max(), "case")} of {counted(t.exams.max(), "exam")} in both. a: the other run; b: this one; difference: b minus a, with its 95 % bootstrap interval over exams ({NO_INTERVAL}); better, equal, worse: cases of b; p: Wilcoxon signed-rank test on the means of exams, not corrected for the number of figures.'
+        + (f' In one of the two only, and left out: {counted(alone, "case")}.' if alone else '')) +
+            html_table(
+                t.drop(columns=['cases', 'exams']),
+                dict.fromkeys(('a', 'b', 'difference', 'low', 'high'), '.4f') | dict(p='.2g'),
+                sortable=False) + html_gallery([
+                    html_figure(fig_uri(plot_pairs(against, scores, ('the other run', 'this run'))),
+                                'Each dot is a case: above the line this run is better')
+                ]))
 
 def _every_case(scores, draw, names, shown, width):
     from fetal_seg.report import html_details, html_gallery, html_table, html_text
-    columns = [c for c in ('case', 'exam', 'dice', 'iou', 'precision', 'recall', 'hd95', 'assd', 'nsd', 'hd95_mm', 'hc_error_mm', 'sdc', *(('lesions_truth', 'lesions_pred', 'lesions_found', 'heat_max')*has_detection(scores)), 'label', 'tp', 'fp', 'fn', 'area', 'area_truth', 'spacing', 'method', 'seen', 'missed') if c in scores and not scores[c].isna().all()]
-    form = {c: '.4f' for c in ('dice', 'iou', 'precision', 'recall', 'nsd', 'sdc')} | {c: '.2f' for c in ('hd95', 'assd', 'hd95_mm', 'hc_error_mm')} | dict(area='.3f', area_truth='.3f', spacing='.4f')
+    columns = [
+        c for c in (
+            'case', 'exam', 'dice', 'iou', 'precision', 'recall', 'hd95', 'assd', 'nsd', 'hd95_mm',
+            'hc_error_mm', 'sdc',
+            *(('lesions_truth', 'lesions_pred', 'lesions_found', 'heat_max')*has_detection(scores)),
+            'label', 'tp', 'fp', 'fn', 'area', 'area_truth', 'spacing', 'method', 'seen', 'missed')
+        if c in scores and not scores[c].isna().all()
+    ]
+    form = {c: '.4f'
+            for c in ('dice', 'iou', 'precision', 'recall', 'nsd', 'sdc')} | {
+                c: '.2f'
+                for c in ('hd95', 'assd', 'hd95_mm', 'hc_error_mm')
+            } | dict(area='.3f', area_truth='.3f', spacing='.4f')
     worst = scores.sort_values(['dice', 'case'])
     rest = worst[worst.case.isin(names) & ~worst.case.isin(shown)]
     note = 'tp, fp, fn in pixels; areas as shares of the picture; distances in pixels, with _mm in mm; sdc: soft Dice confidence.' + (' A click on a case shows it' + f' (of the {len(names)} that are shown)'*(len(names) < len(scores)) + '.' if names else '')
-    table = html_text(note) + html_table(worst[columns], {c: f for c,f in form.items() if c in columns}, opens=names)
-    return table + (html_details(f'The pictures of {len(rest)} more cases', html_gallery(_figures(rest, draw, names, width), wide=True)) if len(rest) else '')
+    table = html_text(note) + html_table(worst[columns],
+                                         {c: f
+                                          for c, f in form.items()
+                                          if c in columns}, opens=names)
+    return table + (html_details(f'The pictures of {len(rest)} more cases',
+                                 html_gallery(_figures(rest, draw, names, width), wide=True))
+                    if len(rest) else '')
 
 def save_report(
     path, # Where to write: report.html
@@ -659,23 +893,52 @@ def save_report(
     every, scores, note = scores, judged(scores), seen_note(scores)
     rival = None if rival is None else rival[rival.case.isin(scores.case)]
     s, split = summarise(scores), '/'.join(sorted(set(scores.split))) if 'split' in scores else ''
-    hc18 = simulated or scores.exam.astype(str).str.startswith('hc18-').any() or (prepared is not None and read_cases(prepared).exam_source.astype(str).str.startswith('table').any())
+    hc18 = simulated or scores.exam.astype(str).str.startswith('hc18-').any() or (
+        prepared is not None
+        and read_cases(prepared).exam_source.astype(str).str.startswith('table').any())
     seen = f' {note[0].upper()}{note[1:]}.' if note else f' The split {split} had a part in the training: these figures are better than those on new cases.' if split not in ('', 'test') else ''
     sections, parts = [('Result', _result(scores, rival))], all_strata(scores)
-    if problems is not None and len(problems): sections.append((f'{counted(len(problems), "case")} ' + ('without a partner' if problems.reason.str.match('no (mask|annotation)').all() else 'with a problem'), html_table(problems)))
-    if len(odd := odd_annotations(scores)): sections.append((f'{counted(len(odd), "annotation")} to look at', html_table(odd)))
+    if problems is not None and len(problems):
+        sections.append(
+            (f'{counted(len(problems), "case")} ' +
+             ('without a partner' if problems.reason.str.match('no (mask|annotation)').all() else
+              'with a problem'), html_table(problems)))
+    if len(odd := odd_annotations(scores)):
+        sections.append((f'{counted(len(odd), "annotation")} to look at', html_table(odd)))
     if has_detection(scores): sections.append(('Detection', _detection(scores, froc)))
     if against is not None: sections.append(('Beside the other run', _others(scores, against)))
     names, shown = {}, set()
     if draw is not None:
         picked = [c for rows in pick_cases(scores, 4).values() for c in rows.case]
-        names = {c: f'case-{i}' for i,c in enumerate(dict.fromkeys(picked + scores.sort_values(['dice', 'case']).case.tolist()[:pictures]))}
+        names = {
+            c: f'case-{i}'
+            for i, c in enumerate(
+                dict.fromkeys(picked +
+                              scores.sort_values(['dice', 'case']).case.tolist()[:pictures]))
+        }
         sections.append(('Cases', _pictures(scores, draw, names, panes, width)))
         shown = set(picked)
     if len(parts): sections.append(('By group', html_table(shown_intervals(parts), dict.fromkeys([c for c in ('dice', 'low', 'high', 'median', 'min', 'hd95', 'hd95_mm') if c in parts], '.3f'), sortable=False, caption='Area: of the annotated region, as a share of the picture; mask by: how the outline was made a mask. Numbers are cut into four parts of as many cases each. Mean Dice with its 95 % interval over exams (' + NO_INTERVAL + '), median, lowest; mean HD95')))
-    if any(o is not None for o in (calibration, sweep)) or ('sdc' in scores and scores.sdc.notna().any()): sections.append(('How far the heatmap can be believed', _belief(scores, calibration, sweep, predictor, names)))
-    if log is not None: sections.append(('Training', html_figure(fig_uri(curve(log.drop(columns=['seconds'], errors='ignore'))), 'Losses and Dice over the epochs; validation at the network\'s size')))
+    if any(o is not None
+           for o in (calibration, sweep)) or ('sdc' in scores and scores.sdc.notna().any()):
+        sections.append(('How far the heatmap can be believed',
+                         _belief(scores, calibration, sweep, predictor, names)))
+    if log is not None:
+        sections.append(
+            ('Training',
+             html_figure(fig_uri(curve(log.drop(columns=['seconds'], errors='ignore'))),
+                         'Losses and Dice over the epochs; validation at the network\'s size')))
     sections += [*verification, ('Every case', _every_case(every, draw, names, shown, 2*width//3))]
-    how = [f'threshold {predictor.threshold:g}', f'temperature {predictor.temperature:.3f}', 'then ' + (', '.join(predictor.post) or 'nothing')] if isinstance(predictor, Predictor) else []
-    return write_text(path, html_page('fetal_seg: evaluation' + ' on simulated pictures'*simulated, sections, notice=[NOTICE if hc18 else USE] + [SIMULATED]*simulated,
-                                      subtitle=f'{counted(s["cases"], f"{split} case".strip())} of {counted(s["exams"], "exam")}, scored at their original size' + (f'; {", ".join(how)}' if how else '') + f'.{seen}' + (f' The exam of {unknown} of them is not known: each was taken for an exam of its own.' if (unknown := unknown_exams(scores)) else '')))
+    how = [
+        f'threshold {predictor.threshold:g}', f'temperature {predictor.temperature:.3f}', 'then ' +
+        (', '.join(predictor.post) or 'nothing')
+    ] if isinstance(predictor, Predictor) else []
+    return write_text(
+        path,
+        html_page(
+            'fetal_seg: evaluation' + ' on simulated pictures'*simulated, sections,
+            notice=[NOTICE if hc18 else USE] + [SIMULATED]*simulated, subtitle=
+            f'{counted(s["cases"], f"{split} case".strip())} of {counted(s["exams"], "exam")}, scored at their original size'
+            + (f'; {", ".join(how)}' if how else '') + f'.{seen}' +
+            (f' The exam of {unknown} of them is not known: each was taken for an exam of its own.'
+             if (unknown := unknown_exams(scores)) else '')))
