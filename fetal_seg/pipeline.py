@@ -51,13 +51,13 @@ def demo(
     n:int=None, # Simulated pictures, where no raw folder is given; None: as `SCENES` says
     shape=None, # (H, W) of simulated pictures; None: likewise
     scene:str='heads', # What the pictures show: heads or lesions
-    **options, # Of a raw folder: more for `prepare`, such as layout, exams, annotation, region
+    **options, # Of a raw folder: more for `prepare`, such as layout or exams
 )->dict: # The closing figures
     "The whole job: raw pictures in, heatmaps and a report out."
     simulated, out = raw is None, Path(out)
     _check_scene(scene, simulated, options)
-    kind, made = _setting(simulated, scene), SCENES[scene]
-    n, shape = _given(n, made['n']), _given(shape, made['shape'])
+    kind = _setting(simulated, scene)
+    n, shape = _given(n, SCENES[scene]['n']), _given(shape, SCENES[scene]['shape'])
     epochs, size = _given(epochs, kind['epochs']), list(size or kind['size'])
     _check_network(epochs, size)
     _settle(out, _demo_asked(raw, epochs, size, seed, n, shape, scene, options))
