@@ -1,4 +1,4 @@
-"Bad input, as a user meets it: one line that names the file, the value and the remedy, exit status 2, nothing lost."
+"Bad input: one line that names the file, the value and the remedy; exit status 2; nothing lost."
 import shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest
@@ -67,9 +67,12 @@ def test_mask_of_another_size(raw, tmp_path):
 
 def test_mask_of_several_classes(raw, tmp_path):
     f = first(raw)
-    a = np.array(Image.open(f)); a[:9] = 2
+    a = np.array(Image.open(f))
+    a[:9] = 2
     Image.fromarray(a).save(f)
-    fails(run('fetal_seg_demo', '--raw', raw, '--out', tmp_path/'out'), f, '2 classes: 2 and 255; say which is the region: --region 255, or --region any for all of them')
+    fails(run('fetal_seg_demo', '--raw', raw, '--out', tmp_path/'out'), f,
+          '2 classes: 2 and 255; say which is the region: --region 255, or --region any for all of '
+          'them')
 
 def test_several_faults_are_one_line(raw, tmp_path):
     bad = sorted(raw.rglob('*_Annotation.png'))[:3]
@@ -95,13 +98,16 @@ def test_unreadable_weights(world, tmp_path):
     fails(run('fetal_seg_predict', picture, '--weights', tmp_path/'run', '--out', tmp_path/'out'),
           'predictor.json', 'there is no such')
     (tmp_path/'run'/'predictor.json').write_text(
-        '{"size": [68, 100], "canvas": [136, 200], "mode": "auto", "threshold": 0.5, "temperature": 1.0, "intensity": "dtype", "network": {"width": 4}}'
+        '{"size": [68, 100], "canvas": [136, 200], "mode": "auto", "threshold": 0.5, '
+        '"temperature": 1.0, "intensity": "dtype", "network": {"width": 4}}'
     )
     fails(run('fetal_seg_predict', picture, '--weights', tmp_path/'run', '--out', tmp_path/'out'),
           tmp_path/'run'/'weights.safetensors', 'no readable weights file', 'run folder')
     assert not (tmp_path/'out').exists()
 
-@pytest.mark.parametrize('contract', ['{', '{}', '[]', '{"size": 3, "canvas": [1, 2], "mode": "auto", "threshold": 0.5, "temperature": 1, "network": {}}'])
+@pytest.mark.parametrize('contract', [
+    '{', '{}', '[]', '{"size": 3, "canvas": [1, 2], "mode": "auto", "threshold": 0.5, '
+    '"temperature": 1, "network": {}}'])
 def test_unusable_contract(world, tmp_path, contract):
     (tmp_path/'run').mkdir()
     (tmp_path/'run'/'weights.safetensors').write_bytes(b'nonsense')
@@ -145,7 +151,7 @@ def test_eval_scores_anybodys_masks(world, tmp_path):
         (tmp_path/'scores'/'summary.json').read_text())['cases'] == 2
 
 def test_a_folder_with_a_table_of_the_users_own_is_left_alone(raw, tmp_path):
-    "A `cases.csv` does not make a folder ours: nothing in it is deleted or written over, and it is no prepared folder."
+    "A `cases.csv` does not make a folder ours: nothing in it is deleted or written over."
     mine = tmp_path/'mine'
     (mine/'train'/'images').mkdir(parents=True)
     Image.new('L', (8,8), 9).save(mine/'train'/'images'/'a.png')

@@ -1,10 +1,12 @@
-"Cross-validation where it can go wrong: killed between folds, other setups in one folder, damaged files, leaks between folds and into an ensemble."
+"Cross-validation where it can go wrong: kills, other setups in a folder, damaged files, leaks."
 import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, digest, folder_lock
 from fetal_seg.data import fold_cases, read_raw, split_cases, torn_exams
-from fetal_seg.pipeline import crossval, evaluate_ensemble, fold_splits, get_ensemble, read_fold, read_scores, worst_cases
+from fetal_seg.metrics import read_scores
+from fetal_seg.pipeline import crossval, evaluate_ensemble, fold_splits, get_ensemble, read_fold
+from fetal_seg.pipeline import worst_cases
 
 SETUP = dict(k=3, valid=0.2, canvas=(64, 96), preset='quick', size=(32, 48), width=4, depth=2, bs=2,
              epochs=8)
@@ -194,7 +196,9 @@ def test_damaged_scores(raw36, whole, cv, damage):
     assert bad != good
     f.write_bytes(bad)
     weights = (cv/'fold-1'/'run'/'weights.safetensors').stat().st_mtime_ns
-    with pytest.raises(InputError, match='fold-1/scores.csv: this is not what was written when the fold was finished; delete this file') as e: crossval(raw36, cv, **SETUP)
+    text = ('fold-1/scores.csv: this is not what was written when the fold was finished; '
+            'delete this file')
+    with pytest.raises(InputError, match=text) as e: crossval(raw36, cv, **SETUP)
     assert '\n' not in str(e.value)
     if damage != 'half': return
     f.unlink()                                                           # the remedy
@@ -346,7 +350,8 @@ def test_real_folds(raw):
     assert sorted(c for s in splits for c in s.case[s.split == 'test']) == sorted(cases.case)
 
 def test_the_wrong_fold_is_exposed(cv, capsys):
-    "The prepared folder keeps the split of the last fold; an earlier fold's network has learnt most of its test cases."
+    """The prepared folder keeps the split of the last fold; an earlier fold's network has learnt
+    most of its test cases."""
     from fetal_seg.cli import evaluate as command
     from fetal_seg.predict import Predictor
     from fetal_seg.preprocess import read_cases
