@@ -174,7 +174,7 @@ def test_a_datasets_root_through_the_command(tmp_path):
     (line,) = [l for l in r.stderr.splitlines() if 'passed over' in l]
     for said in ('annotation: 4 (first: busi/benign (4)_mask.png)', 'a film of 3 frames: 1 (first: dicom/CINE.dcm)', 'this is no picture: 1 (first: busi/Thumbs.db)'): assert said in line
     r = run('fetal_seg_predict', tmp_path/'d'/'pairs'/'masks'/'a.png', '--out', tmp_path/'one')      # named by itself: taken
-    assert r.returncode == 0 and '1 of 1 pictures predicted' in r.stdout
+    assert r.returncode == 0 and '1 of 1 picture predicted' in r.stdout
 
 # Names
 

@@ -188,7 +188,7 @@ def test_note_counts():
     def rows(*uses): return pd.DataFrame(dict(seen=list(uses)))
     assert seen_note(rows()) == '' and seen_note(rows('', '')) == ''
     assert '1 of 2 pictures' in seen_note(rows('seen', '')) and 'trained or tuned on' in seen_note(rows('seen', ''))
-    assert seen_note(rows('train', 'unknown')).count('pictures') == 2
+    assert seen_note(rows('train', 'unknown')).count('seen in training') == 2
     assert list(is_seen(rows('train', 'valid', 'seen', 'unknown', ''))) == [True]*3 + [False]*2
 
 @pytest.mark.data
