@@ -316,7 +316,7 @@ def strangers(tmp_path_factory):
     return d/'prepared'
 
 def test_ensemble_is_the_average_of_its_members(whole, strangers):
-    from fetal_seg.eval import Predictor
+    from fetal_seg.predict import Predictor
     from fetal_seg.images import read_img
     from fetal_seg.preprocess import case_path, read_cases
     img = read_img(case_path(strangers, next(read_cases(strangers).itertuples())))
