@@ -11,11 +11,8 @@ ERRORS = ('InputError', 'NotFoundError', '_left')
 
 def commands():
     "Console command -> the function of `cli`."
-    names = {
-        n: f
-        for n in cli.__all__
-        if callable(f := getattr(cli, n)) and (f.__doc__ or '').startswith('fetal_seg_')
-    }
+    names = {n: f for n,f in vars(cli).items()
+             if callable(f) and (f.__doc__ or '').startswith('fetal_seg_')}
     return {f.__doc__.split(':')[0]: n for n,f in names.items()}
 
 def options(function, monkeypatch):

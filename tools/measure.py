@@ -14,7 +14,9 @@ MARK = re.compile(r'^# %% .*$', re.M)
 
 CELL_LINES, WIDTH, FUNCTION_CHARACTERS = 30, 100, 1500
 # What may exceed a limit, and why: 'module:name' for a cell or a function.
-EXCEPTIONS = {'preprocess:prepare': 'fourteen parameters, each with its comment'}
+EXCEPTIONS = {
+    'pipeline:crossval': 'seventeen parameters, each documented; the logic is nine lines',
+}
 # Notebooks and files that are not yet in form; a name leaves this list and does not come back.
 WAITING = set()
 
