@@ -51,7 +51,7 @@ def lines_of(text):
 def characters(node, source):
     "The length of a function's source without indentation and what documents it."
     text = ast.get_source_segment(source, node) or ''
-    return sum(len(l.split('  #')[0].strip()) + 1 for l in lines_of(text))
+    return sum(len(re.split(r'\s# ', l)[0].strip()) + 1 for l in lines_of(text))
 
 def module_facts(path):
     "What is counted in a module."
