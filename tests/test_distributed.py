@@ -20,16 +20,24 @@ def prepared(tmp_path_factory):
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.preprocess import prepare
     d = tmp_path_factory.mktemp('distributed')
-    cases = prepare(write_phantoms(d/'raw', n=33, shape=(96,128)), d/'prepared', size=(96,128), fractions=(0.6,0.2,0.2))
+    cases = prepare(write_phantoms(d/'raw', n=33, shape=(96, 128)), d/'prepared', size=(96, 128),
+                    fractions=(0.6, 0.2, 0.2))
     (d/'job.py').write_text(SCRIPT)
     assert (cases.split == 'train').sum() >= 20
     return d/'prepared'
 
 def launch(prepared, run, n):
     "Run the script in `n` processes."
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
-    cmd = [sys.executable] if n == 1 else [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(n)]
-    r = subprocess.run([*cmd, prepared.parent/'job.py', prepared, run], capture_output=True, text=True, timeout=300, env=env)
+    env = {
+        **os.environ, 'OMP_NUM_THREADS': '1',
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    }
+    cmd = [sys.executable] if n == 1 else [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node',
+        str(n)
+    ]
+    r = subprocess.run([*cmd, prepared.parent/'job.py', prepared, run], capture_output=True,
+                       text=True, timeout=300, env=env)
     assert r.returncode == 0, r.stderr[-3000:]
     return pd.read_csv(run/'log.csv').drop(columns='seconds')
 
@@ -40,4 +48,5 @@ def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
     assert one.train_loss.iloc[0] - one.train_loss.iloc[-1] > 1e-3      # something was learnt
     far = (one - two).abs().max()
     assert far.train_loss < 1e-4 and far.valid_loss < 1e-4, far
-    assert far.dice < 5e-3, far                                          # a pixel at the threshold may fall to either side
+    # a pixel at the threshold may fall to either side
+    assert far.dice < 5e-3, far

@@ -19,7 +19,8 @@ train(sys.argv[1], sys.argv[2], 'quick', epochs=3, size=(48,64), width=2, depth=
 '''
 
 def start(prepared, run):
-    return subprocess.Popen([sys.executable, prepared.parent/'job.py', prepared, run], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    return subprocess.Popen([sys.executable, prepared.parent/'job.py', prepared, run],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                             env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 @pytest.fixture(scope='module')
@@ -27,7 +28,8 @@ def prepared(tmp_path_factory):
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.preprocess import prepare
     d = tmp_path_factory.mktemp('resume')
-    prepare(write_phantoms(d/'raw', n=33, shape=(96,128)), d/'prepared', size=(96,128), fractions=(0.6,0.2,0.2))
+    prepare(write_phantoms(d/'raw', n=33, shape=(96, 128)), d/'prepared', size=(96, 128),
+            fractions=(0.6, 0.2, 0.2))
     (d/'job.py').write_text(SCRIPT)
     return d/'prepared'
 
@@ -51,7 +53,9 @@ def test_killed_and_started_again(prepared, whole, tmp_path, epoch, step):
     again = start(prepared, tmp_path/'run')
     first = again.stdout.readline().split()
     again.communicate(timeout=300)
-    assert again.returncode == 0 and first == [str(epoch), '0']          # at most one epoch is done again
-    for name in ('weights.safetensors', 'predictor.json'): assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes(), name
+    # at most one epoch is done again
+    assert again.returncode == 0 and first == [str(epoch), '0']
+    for name in ('weights.safetensors', 'predictor.json'):
+        assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes(), name
     logs = [pd.read_csv(d/'log.csv').drop(columns='seconds') for d in (whole, tmp_path/'run')]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
