@@ -30,7 +30,9 @@ def share(
     bs:int, # Cases in a batch of all processes together
 )->int: # Cases in a batch of this process
     "This process's part of the batch size."
-    if bs % get_world(): raise InputError('--bs', f'a batch of {bs} cannot be shared by {get_world()} processes', f'give a multiple of {get_world()}')
+    if bs % get_world():
+        raise InputError('--bs', f'a batch of {bs} cannot be shared by {get_world()} processes',
+                         f'give a multiple of {get_world()}')
     return bs//get_world()
 
 # %% ../nbs/04a_distributed.ipynb #04cdcb54
@@ -42,7 +44,9 @@ def deal(
 )->list: # Its cases, `len(idxs)//(bs*world)` batches of `bs`
     "One process's share of every batch; the incomplete last batch is dropped."
     whole = bs*world
-    return [i for k in range(len(idxs)//whole) for i in idxs[k*whole + rank*bs : k*whole + (rank+1)*bs]]
+    return [
+        i for k in range(len(idxs)//whole) for i in idxs[k*whole + rank*bs:k*whole + (rank+1)*bs]
+    ]
 
 try: from fastai.distributed import DistributedDL, DistributedTrainer
 except (ImportError, NameError): DistributedDL = DistributedTrainer = object   # accelerate is not installed; `distributed` tells it
@@ -53,15 +57,21 @@ class SharedDL(DistributedDL):
         t = torch.tensor(t, dtype=torch.int64, device=self.device)
         torch.distributed.broadcast(t, rank)
         return t.tolist()
-    def __len__(self): return len(self.dl.dataset)//(self.bs*self.world_size) if self.drop_last else super().__len__()
+
+    def __len__(self):
+        return len(self.dl.dataset)//(self.bs*
+                                      self.world_size) if self.drop_last else super().__len__()
     def get_idxs(self):
         if not self.drop_last: return super().get_idxs()
-        return deal(self._broadcast(list(self.dl.get_idxs()), 0), self.bs, self.rank, self.world_size)
+        return deal(self._broadcast(list(self.dl.get_idxs()), 0), self.bs, self.rank,
+                    self.world_size)
 
 # %% ../nbs/04a_distributed.ipynb #9ee5cb07
 class SharedTrainer(DistributedTrainer):
     "fastai's trainer with `SharedDL`."
-    def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else SharedDL(dl, rank=get_rank(), world_size=get_world())
+    def _wrap_dl(self, dl):
+        return dl if isinstance(dl, DistributedDL) else SharedDL(dl, rank=get_rank(),
+                                                                 world_size=get_world())
 
 @contextmanager
 def distributed(
@@ -70,7 +80,9 @@ def distributed(
     "Train with all processes that a launcher started."
     if get_world() == 1: yield learn; return
     try: import accelerate
-    except ImportError as e: raise InputError('accelerate', 'this package is missing', "pip install 'fetal_seg[accelerate]'") from e
+    except ImportError as e:
+        raise InputError('accelerate', 'this package is missing',
+                         "pip install 'fetal_seg[accelerate]'") from e
     cpu = torch.device(learn.dls.device).type == 'cpu'
     trainer = SharedTrainer(sync_bn=not cpu, cpu=cpu)
     learn.add_cb(trainer)

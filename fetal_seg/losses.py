@@ -24,7 +24,8 @@ def like(
     logits, targ = (t.as_subclass(Tensor) for t in (logits, targ))
     if targ.dim() == logits.dim() - 1: targ = targ.unsqueeze(1)
     if targ.shape != logits.shape:
-        raise InputError(name, f'shape {tuple(targ.shape)} beside logits {tuple(logits.shape)}', 'give (B, 1, H, W) logits and (B, H, W) masks')
+        raise InputError(name, f'shape {tuple(targ.shape)} beside logits {tuple(logits.shape)}',
+                         'give (B, 1, H, W) logits and (B, H, W) masks')
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return logits.flatten(1).to(dtype), targ.flatten(1).to(dtype)
 
@@ -33,7 +34,8 @@ def reduce(
     reduction:str='mean', # mean or none
 )->Tensor: # one number, or (B,)
     "The mean over cases, or each case's own."
-    if reduction not in ('mean', 'none'): raise InputError('reduction', f'{reduction!r} is not known', 'choose mean or none')
+    if reduction not in ('mean', 'none'):
+        raise InputError('reduction', f'{reduction!r} is not known', 'choose mean or none')
     return loss.mean() if reduction == 'mean' else loss
 
 # %% ../nbs/04_losses.ipynb #a615ba18
@@ -47,7 +49,8 @@ def dice_loss(
     "Soft Dice loss (Milletari et al., 2016), per case or per batch."
     z, t = (o.flatten()[None] if batch else o for o in like(logits, targ))
     p = z.sigmoid()
-    total = (p.sum(1) + t.sum(1) + smooth).clamp_min(torch.finfo(z.dtype).tiny)   # acts only where smooth is 0 and both are empty
+    # acts only where smooth is 0 and both are empty
+    total = (p.sum(1) + t.sum(1) + smooth).clamp_min(torch.finfo(z.dtype).tiny)
     return reduce(1 - (2*(p*t).sum(1) + smooth) / total, reduction)
 
 # %% ../nbs/04_losses.ipynb #f25c3a21
@@ -74,7 +77,8 @@ def foreground_weight(
     t = targ.as_subclass(Tensor)
     t = t.to(torch.float64 if t.dtype == torch.float64 else torch.float32)
     fg, bg = t.sum(), (1-t).sum()
-    return torch.where((fg > 0) & (bg > 0), bg/fg.clamp_min(torch.finfo(t.dtype).tiny), torch.ones_like(fg))
+    return torch.where((fg > 0) & (bg > 0), bg/fg.clamp_min(torch.finfo(t.dtype).tiny),
+                       torch.ones_like(fg))
 
 def bce_loss(
     logits:Tensor, # (B, 1, H, W), raw scores
@@ -84,8 +88,10 @@ def bce_loss(
 )->Tensor: # one number >= 0, or (B,)
     "Binary cross-entropy, mean over the pixels of each case."
     z, t = like(logits, targ)
-    w = foreground_weight(t) if pos_weight == 'batch' else torch.tensor(float(pos_weight), dtype=z.dtype, device=z.device)
-    return reduce(F.binary_cross_entropy_with_logits(z, t, pos_weight=w, reduction='none').mean(1), reduction)
+    w = foreground_weight(t) if pos_weight == 'batch' else torch.tensor(
+        float(pos_weight), dtype=z.dtype, device=z.device)
+    return reduce(
+        F.binary_cross_entropy_with_logits(z, t, pos_weight=w, reduction='none').mean(1), reduction)
 
 # %% ../nbs/04_losses.ipynb #174fd4ae
 def focal_loss(
@@ -108,7 +114,9 @@ def class_weights(
     share:float|None=None, # Foreground share f of the training set, in (0, 1); None: of this mask
 )->np.ndarray: # (H, W) float64
     "w_c of equation 2: both classes weigh the same, with mean 1."
-    if share is not None and not 0 < share < 1: raise InputError('share', f'{share} of the pixels', 'give a number between 0 and 1, or None')
+    if share is not None and not 0 < share < 1:
+        raise InputError('share', f'{share} of the pixels',
+                         'give a number between 0 and 1, or None')
     f = float(mask.mean()) if share is None else share
     if f in (0, 1): return np.ones(mask.shape)
     return np.where(mask, 1/(2*f), 1/(2*(1-f)))
@@ -149,7 +157,8 @@ def weighted_bce_loss(
 )->Tensor: # one number >= 0, or (B,)
     "Cross-entropy with a weight for each pixel (Ronneberger et al., 2015, equations 1 and 2)."
     z, t = like(logits, targ)
-    if weights is None: weights = mask_maps(partial(border_weights, w0=w0, sigma=sigma, share=share), targ)
+    if weights is None:
+        weights = mask_maps(partial(border_weights, w0=w0, sigma=sigma, share=share), targ)
     w = like(logits, weights, 'weights')[1]
     return reduce((w*F.binary_cross_entropy_with_logits(z, t, reduction='none')).mean(1), reduction)
 
@@ -160,7 +169,8 @@ def signed_distance(
     "Signed distance to the edge of a mask; 0 everywhere where it has none."
     mask = np.asarray(mask) > 0
     if mask.all() or not mask.any(): return np.zeros(mask.shape)
-    return np.where(mask, 1 - ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask))
+    return np.where(mask, 1 - ndimage.distance_transform_edt(mask),
+                    ndimage.distance_transform_edt(~mask))
 
 def boundary_loss(
     logits:Tensor, # (B, 1, H, W), raw scores
@@ -176,17 +186,22 @@ def boundary_loss(
 # %% ../nbs/04_losses.ipynb #da305a10
 class LogitLoss(nn.Module):
     "What fastai asks of a loss on logits."
-    def activation(self, logits:Tensor)->Tensor: return logits.sigmoid()   # what fastai calls for probabilities
-    def decodes(self, heatmap:Tensor)->Tensor: return heatmap.squeeze(1) > 0.5  # and, with these, for decisions
+    def activation(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()  # what fastai calls for probabilities
+
+    def decodes(self, heatmap: Tensor) -> Tensor:
+        return heatmap.squeeze(1) > 0.5  # and, with these, for decisions
 
 class BCEDiceLoss(LogitLoss):
     "`w_dice * Dice + w_bce * cross-entropy`, mean over cases."
-    def __init__(self,
-        w_dice:float=1., # Weight of Dice
-        w_bce:float=1., # Weight of cross-entropy
-        smooth:float=1., # Of Dice, in pixels
-        pos_weight:float|str=1., # Of cross-entropy; 'batch': background over foreground pixels of the batch
-        batch:bool=False, # Dice of the whole batch as one picture?
+    def __init__(
+            self,
+            w_dice: float = 1.,  # Weight of Dice
+            w_bce: float = 1.,  # Weight of cross-entropy
+            smooth: float = 1.,  # Of Dice, in pixels
+            pos_weight: float
+        | str = 1.,  # Of cross-entropy; 'batch': background over foreground pixels of the batch
+            batch: bool = False,  # Dice of the whole batch as one picture?
     ):
         super().__init__()
         self.w_dice, self.w_bce, self.smooth, self.pos_weight, self.batch = w_dice, w_bce, smooth, pos_weight, batch
@@ -221,8 +236,10 @@ def dice_boundary(
     "Dice + `weight` * boundary."
     return SumLoss((1., partial(dice_loss, **kw)), (weight, boundary_loss))
 
-LOSSES = dict(bce_dice=BCEDiceLoss, baseline=partial(BCEDiceLoss, w_dice=1., w_bce=0.2, pos_weight='batch'), dice_boundary=dice_boundary,
-              dice=partial(as_loss, dice_loss), bce=partial(as_loss, bce_loss), tversky=partial(as_loss, tversky_loss),
+LOSSES = dict(bce_dice=BCEDiceLoss, baseline=partial(BCEDiceLoss, w_dice=1., w_bce=0.2,
+                                                     pos_weight='batch'),
+              dice_boundary=dice_boundary, dice=partial(as_loss, dice_loss),
+              bce=partial(as_loss, bce_loss), tversky=partial(as_loss, tversky_loss),
               focal=partial(as_loss, focal_loss), weighted_bce=partial(as_loss, weighted_bce_loss))
 
 def get_loss(
@@ -230,5 +247,6 @@ def get_loss(
     **kw, # The loss's own arguments
 )->LogitLoss: # Called with (logits, targ)
     "A loss by its name."
-    if name not in LOSSES: raise InputError('loss', f'{name!r} is not known', f'choose one of {", ".join(LOSSES)}')
+    if name not in LOSSES:
+        raise InputError('loss', f'{name!r} is not known', f'choose one of {", ".join(LOSSES)}')
     return LOSSES[name](**kw)

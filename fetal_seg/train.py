@@ -13,7 +13,8 @@ __all__ = ['RECIPE', 'PRESETS', 'PRIVATE', 'LOGGERS', 'RUN_FORMAT', 'SHIPPED', '
 # %% ../nbs/05_train.ipynb #5a719e90
 import math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
-import fastai, fastai.callback.schedule   # the latter patches Learner.fit_one_cycle and Learner.lr_find
+# the latter patches Learner.fit_one_cycle and Learner.lr_find
+import fastai, fastai.callback.schedule
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +49,10 @@ def case_counts(
 class CaseMetric(Metric):
     "A Learner metric from the counts of each case."
     def reset(self): self.counts = []
-    def accumulate(self, learn): self.counts.append(learn.to_detach(torch.stack(case_counts(learn.pred, learn.y), 1)))   # of all processes
+
+    def accumulate(self, learn):
+        self.counts.append(learn.to_detach(torch.stack(case_counts(learn.pred, learn.y),
+                                                       1)))  # of all processes
     @property
     def table(self): return torch.cat(self.counts).numpy().T
     @property
@@ -90,19 +94,29 @@ class PooledIoU(CaseMetric):
 class RegionDice(MeanDice):
     "Dice: the mean over cases that have a region."
     name = 'dice_region'
-    def figure(self): d = self.cases()[self.table[2] > 0]; return float(d.mean()) if len(d) else None
+
+    def figure(self):
+        d = self.cases()[self.table[2] > 0]
+        return float(d.mean()) if len(d) else None
 
 class FalseAlarm(CaseMetric):
     "The share of the cases without a region in which one is predicted."
     name = 'false_alarm'
-    def figure(self): p = self.table[1][self.table[2] == 0]; return float((p > 0).mean()) if len(p) else None
+
+    def figure(self):
+        p = self.table[1][self.table[2] == 0]
+        return float((p > 0).mean()) if len(p) else None
 
 # %% ../nbs/05_train.ipynb #074a56f6
 class ChannelsLast(Callback):
     "Give the network its pictures in channels-last memory."
     order = -1
     def before_fit(self): self.learn.model.to(memory_format=torch.channels_last)
-    def before_batch(self): self.learn.xb = tuple(x.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last) for x in self.xb)
+
+    def before_batch(self):
+        self.learn.xb = tuple(
+            x.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last)
+            for x in self.xb)
 
 # %% ../nbs/05_train.ipynb #15a7f98b
 class SegLearner(Learner):
@@ -112,13 +126,17 @@ class SegLearner(Learner):
     def _do_one_batch(self):
         xb, yb, self.part = self.xb, self.yb, 0
         while True:
-            try: return super()._do_one_batch() if self.parts == 1 or not self.training else self._in_parts(xb[0], yb[0])
+            try:
+                return super()._do_one_batch(
+                ) if self.parts == 1 or not self.training else self._in_parts(xb[0], yb[0])
             except torch.OutOfMemoryError:
                 if not self.training or self.parts >= len(xb[0]): raise
                 self.parts, self.xb, self.yb = self.parts*2, xb, yb
             self.opt.zero_grad()
             if torch.cuda.is_available(): torch.cuda.empty_cache()
-            print(f'out of memory: batches are cut into {self.parts} parts from now on; the gradients are added up', file=sys.stderr, flush=True)
+            print(
+                f'out of memory: batches are cut into {self.parts} parts from now on; the gradients are added up',
+                file=sys.stderr, flush=True)
 
     def _in_parts(self, xb, yb):
         preds, loss = [], 0.
@@ -155,7 +173,8 @@ def get_metrics(
     dls, # From `get_dls`
 )->list:
     "Dice and IoU, over cases and pooled; two more where validation cases are empty."
-    ms, items = [MeanDice(), PooledDice(), MinDice(), MeanIoU(), PooledIoU()], getattr(dls.valid, 'items', None)
+    ms, items = [MeanDice(), PooledDice(),
+                 MinDice(), MeanIoU(), PooledIoU()], getattr(dls.valid, 'items', None)
     empty = isinstance(items, pd.DataFrame) and 'area' in items and (items.area == 0).any()
     return ms + [RegionDice(), FalseAlarm()] if empty else ms
 
@@ -167,20 +186,33 @@ def get_learner(
     cbs=(), # More callbacks
 )->SegLearner:
     "A fastai Learner with Dice and IoU, over cases and pooled, as metrics."
-    return SegLearner(dls, UNet() if model is None else model, loss_func=BCEDiceLoss() if loss is None else loss, opt_func=Adam,
+    return SegLearner(dls,
+                      UNet() if model is None else model,
+                      loss_func=BCEDiceLoss() if loss is None else loss, opt_func=Adam,
                       metrics=get_metrics(dls), wd=wd, cbs=[ChannelsLast(), *cbs])
 
 # %% ../nbs/05_train.ipynb #71506d51
 class EMA(Callback):
     "Validate with an exponential moving average of the weights."
-    order = 48   # its weights are in place before the metrics (order 50) and `RunFolder` (order 55) see the validation
-    def __init__(self, decay:float=0.995): self.decay, self.n, self.avg, self.held = decay, 0, None, None
-    def live(self): return {k: v for k,v in unwrap(self.learn.model).state_dict().items() if v.is_floating_point()}
+    # its weights are in place before the metrics (order 50) and `RunFolder` (order 55) see the
+    # validation
+    order = 48
+
+    def __init__(self, decay: float = 0.995):
+        self.decay, self.n, self.avg, self.held = decay, 0, None, None
+
+    def live(self):
+        return {
+            k: v
+            for k, v in unwrap(self.learn.model).state_dict().items()
+            if v.is_floating_point()
+        }
     def start(self):
         if self.avg is None: self.avg = {k: v.detach().clone() for k,v in self.live().items()}
     def before_fit(self):
         self.start()
-        self.avg = {k: v.to(w.device) for (k,v),w in zip(self.avg.items(), self.live().values())}   # a checkpoint lies on the CPU
+        # a checkpoint lies on the CPU
+        self.avg = {k: v.to(w.device) for (k,v),w in zip(self.avg.items(), self.live().values())}
     def after_step(self):
         self.n += 1
         d, live = min(self.decay, (1+self.n)/(10+self.n)), self.live()
@@ -189,7 +221,9 @@ class EMA(Callback):
         self.held = {k: v.clone() for k,v in self.live().items()}
         unwrap(self.learn.model).load_state_dict(self.avg, strict=False)
     def put_back(self):
-        if self.held is not None: unwrap(self.learn.model).load_state_dict(self.held, strict=False); self.held = None
+        if self.held is not None:
+            unwrap(self.learn.model).load_state_dict(self.held, strict=False)
+            self.held = None
     def after_epoch(self): self.put_back()
     def after_cancel_validate(self): self.put_back()
     def state_dict(self): return dict(n=self.n, avg=self.avg)
@@ -209,7 +243,8 @@ def set_seeds(
     "Seed Python, numpy, torch and the order of the training cases."
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
     if dls is not None: getattr(dls.train, 'dl', dls.train).rng = random.Random(seed)
-    if get_rank(): torch.manual_seed(seed + 7919*get_rank())   # another augmentation in each process, the same order of cases
+    # another augmentation in each process, the same order of cases
+    if get_rank(): torch.manual_seed(seed + 7919*get_rank())
 
 @contextmanager
 def kept_seeds():
@@ -222,48 +257,64 @@ def kept_seeds():
 class RunFolder(Callback):
     "Keep the log, the best weights and a checkpoint in a folder; `resume` goes on from the checkpoint."
     order = 55
-    def __init__(self,
-        run, # The run folder
-        ema:EMA, # The average that is validated
-        patience:int=None, # Stop when the validation Dice has not risen for so many epochs; None: never
-    ): self.run, self.ema, self.patience, self.rows, self.best, self.next = Path(run), ema, patience, [], -1., 0
+    def __init__(
+            self,
+            run,  # The run folder
+            ema: EMA,  # The average that is validated
+            patience:
+        int = None,  # Stop when the validation Dice has not risen for so many epochs; None: never
+    ):
+        self.run, self.ema, self.patience, self.rows, self.best, self.next = Path(
+            run), ema, patience, [], -1., 0
 
     def after_validate(self):   # the averaged weights are in the model now
         log = list(self.recorder.log)
-        values = dict(zip(['epoch', *self.recorder.metric_names[1:-1]], (float('nan') if v is None else float(v) for v in log)), train_loss=float(np.mean(self.losses)))
+        values = dict(
+            zip(['epoch', *self.recorder.metric_names[1:-1]],
+                (float('nan') if v is None else float(v) for v in log)),
+            train_loss=float(np.mean(self.losses)))
         if not math.isfinite(values['valid_loss']):
-            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}', 'train again with a lower learning rate (fetal_seg_train --lr)')
+            raise InputError(self.run, f'the loss of epoch {self.epoch} is {values["valid_loss"]}',
+                             'train again with a lower learning rate (fetal_seg_train --lr)')
         self.rows.append(dict(values, epoch=self.epoch, seconds=round(time.time()-self.t, 1)))
         if values['dice'] > self.best:
             self.best = values['dice']
-            if not get_rank(): save_weights(self.run/'weights.safetensors', unwrap(self.learn.model))
+            if not get_rank():
+                save_weights(self.run/'weights.safetensors', unwrap(self.learn.model))
 
     def before_fit(self):
-        for p,state in (self.opt.state.items() if self.opt else ()):   # a checkpoint lies on the CPU
+        # a checkpoint lies on the CPU
+        for p,state in (self.opt.state.items() if self.opt else ()):
             for k,v in state.items():
                 if torch.is_tensor(v): state[k] = v.to(p.device)
     def before_train(self): self.t, self.losses = time.time(), []
     def after_batch(self):
-        if self.training: self.losses.append(float(self.learn.to_detach(self.learn.loss).mean()))   # fastai's train_loss is smoothed across epochs
+        # fastai's train_loss is smoothed across epochs
+        if self.training: self.losses.append(float(self.learn.to_detach(self.learn.loss).mean()))
     def after_epoch(self):
-        if not self.rows or self.rows[-1]['epoch'] != self.epoch: return   # an epoch skipped while resuming
+        # an epoch skipped while resuming
+        if not self.rows or self.rows[-1]['epoch'] != self.epoch: return
         self.ema.put_back()
         if not get_rank(): self.write()
         if self.patience and self.since_best() >= self.patience: raise CancelFitException()
 
     def write(self):
         write_text(self.run/'log.csv', pd.DataFrame(self.rows).to_csv(index=False))
-        state = dict(model=unwrap(self.learn.model).state_dict(), opt=self.opt.state_dict(), ema=self.ema.state_dict(),
-                     rows=self.rows, best=self.best, next=self.epoch+1)
+        state = dict(model=unwrap(self.learn.model).state_dict(), opt=self.opt.state_dict(),
+                     ema=self.ema.state_dict(), rows=self.rows, best=self.best, next=self.epoch + 1)
         with atomic_path(self.run/'last.pth') as tmp: torch.save(state, tmp)
 
     def since_best(self): return len(self.rows) - 1 - int(np.argmax([r['dice'] for r in self.rows]))
-    def done(self, epochs): return self.next >= epochs or bool(self.patience and self.rows and self.since_best() >= self.patience)
+
+    def done(self, epochs):
+        return self.next >= epochs or bool(self.patience and self.rows
+                                           and self.since_best() >= self.patience)
 
     def resume(self, learn):
         "Load the checkpoint, if there is one; `next` is then the epoch to go on with."
         if not (self.run/'last.pth').exists(): return
-        s = torch.load(self.run/'last.pth', weights_only=False, map_location='cpu')   # our own file, of this run folder
+        # our own file, of this run folder
+        s = torch.load(self.run/'last.pth', weights_only=False, map_location='cpu')
         learn.model.load_state_dict(s['model'])
         learn.create_opt(); learn.opt.load_state_dict(s['opt'])
         self.ema.load_state_dict(s['ema'])
@@ -274,7 +325,10 @@ def save_weights(
     model, # Any network
 )->Path: # The same path
     "Write a model's weights as safetensors, whole or not at all."
-    with atomic_path(path) as tmp: Path(tmp).write_bytes(save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}))
+    with atomic_path(path) as tmp:
+        Path(tmp).write_bytes(
+            save({k: v.detach().cpu().contiguous()
+                  for k, v in model.state_dict().items()}))
     return Path(path)
 
 # %% ../nbs/05_train.ipynb #23aa73ca
@@ -283,10 +337,13 @@ class SmallFirst(Callback):
     order = -2
     def __init__(self,
         stages=((0.4, 0.5), (0.6, 0.75)), # (share of the epochs until which, factor of both sides)
-    ): self.stages = stages
-    def factor(self): return next((f for until,f in self.stages if self.epoch < until*self.n_epoch), 1)
+    ):        self.stages = stages
+
+    def factor(self):
+        return next((f for until, f in self.stages if self.epoch < until*self.n_epoch), 1)
     def before_batch(self):
-        if not self.training or self.factor() == 1 or getattr(self.learn, 'part', 0): return   # further parts of a batch are shrunk already
+        # further parts of a batch are shrunk already
+        if not self.training or self.factor() == 1 or getattr(self.learn, 'part', 0): return
         (xb,), (yb,) = self.xb, self.yb
         size = [max(32, round(n*self.factor()/16)*16) for n in xb.shape[-2:]]
         x, y = xb.as_subclass(torch.Tensor), yb.as_subclass(torch.Tensor)[:,None].float()
@@ -301,7 +358,8 @@ class Bar(Callback):
     def before_fit(self):
         from tqdm import tqdm
         self.tty = sys.stderr.isatty() and not get_rank()
-        self.steps = tqdm(total=self.n_epoch*len(self.dls.train), desc=self.desc, disable=not self.tty)
+        self.steps = tqdm(total=self.n_epoch*len(self.dls.train), desc=self.desc,
+                          disable=not self.tty)
     def before_train(self): self.steps.update(self.epoch*len(self.dls.train) - self.steps.n)
     def after_batch(self):
         if self.training: self.steps.update()
@@ -310,49 +368,83 @@ class Bar(Callback):
         if not v or get_rank(): return   # empty: an epoch skipped while resuming
         note = dict(zip(('train_loss', 'valid_loss', 'dice'), v))
         if self.tty: self.steps.set_postfix({k: f'{x:.4f}' for k,x in note.items()})
-        else: print(f'{self.desc}: epoch {self.epoch+1}/{self.n_epoch}  ' + '  '.join(f'{k} {x:.4f}' for k,x in note.items()), file=sys.stderr, flush=True)
+        else:
+            print(
+                f'{self.desc}: epoch {self.epoch+1}/{self.n_epoch}  ' +
+                '  '.join(f'{k} {x:.4f}' for k, x in note.items()), file=sys.stderr, flush=True)
     def after_fit(self): self.steps.close()
 
 # %% ../nbs/05_train.ipynb #a71fab8d
-RECIPE = dict(epochs=30, size=(176,256), bs=8, width=16, depth=4, norm='batch', dropout=0., loss='bce_dice', lr=4e-3, wd=0.01, clip=1., ema=0.995,
-              stages=(), augment=True, scale=(0.6,1.65), small=0., empty=1, intensity='dtype', patience=None, amp='auto')
-PRESETS = dict(quick=dict(RECIPE, size=(96,144)), laptop=RECIPE,
-               full=dict(RECIPE, epochs=80, size=(352,512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3, ema=0.999, stages=((0.4,0.5),(0.6,0.75))),
-               lesions=dict(RECIPE, epochs=120, size=(192,192), depth=5, dropout=0.1, empty=2, scale=(0.7,1.5),
-                            stages=((0.4,0.5),(0.6,0.75)), augment=dict(flip_v=0., degrees=15.)))
+RECIPE = dict(epochs=30, size=(176, 256), bs=8, width=16, depth=4, norm='batch', dropout=0.,
+              loss='bce_dice', lr=4e-3, wd=0.01, clip=1., ema=0.995, stages=(), augment=True,
+              scale=(0.6, 1.65), small=0., empty=1, intensity='dtype', patience=None, amp='auto')
+PRESETS = dict(
+    quick=dict(RECIPE, size=(96, 144)), laptop=RECIPE,
+    full=dict(RECIPE, epochs=80, size=(352, 512), bs=16, width=32, depth=5, dropout=0.1, lr=2e-3,
+              ema=0.999, stages=((0.4, 0.5), (0.6, 0.75))),
+    lesions=dict(RECIPE, epochs=120, size=(192, 192), depth=5, dropout=0.1, empty=2,
+                 scale=(0.7, 1.5), stages=((0.4, 0.5), (0.6, 0.75)),
+                 augment=dict(flip_v=0., degrees=15.)))
 
 def get_recipe(
     preset:str='laptop', # quick, laptop, full or lesions
     **changes, # Entries that are to differ from the preset; None leaves one as it is
 )->dict: # Every entry of the table
     "A preset with changes."
-    if preset not in PRESETS: raise InputError('preset', f'{preset!r} is not known', f'choose one of {", ".join(PRESETS)}')
+    if preset not in PRESETS:
+        raise InputError('preset', f'{preset!r} is not known',
+                         f'choose one of {", ".join(PRESETS)}')
     unknown = [k for k in changes if k not in RECIPE]
-    if unknown: raise InputError(unknown[0], 'a recipe has no such entry', f'its entries are {", ".join(RECIPE)}')
+    if unknown:
+        raise InputError(unknown[0], 'a recipe has no such entry',
+                         f'its entries are {", ".join(RECIPE)}')
     recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
     recipe.update(_augment_entries(recipe['augment'], recipe['scale'], changes.get('scale')))
     for k in ('epochs', 'bs', 'width', 'depth', 'lr', 'empty'):
-        if not recipe[k] > 0: raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
-    if np.shape(recipe['scale']) != (2,): raise InputError('--scale', f'{recipe["scale"]}', 'give the smallest and the largest enlargement')
+        if not recipe[k] > 0:
+            raise InputError(f'--{k}', f'{recipe[k]} is not positive', 'give a number above 0')
+    if np.shape(recipe['scale']) != (2,):
+        raise InputError('--scale', f'{recipe["scale"]}',
+                         'give the smallest and the largest enlargement')
     low, high = recipe['scale']
-    if not 0 < low <= high: raise InputError('--scale', f'{low} {high}', 'give the smallest and the largest enlargement, both above 0, such as 0.6 1.65')
-    for k,ok in dict(small=0 <= recipe['small'] < 1, dropout=0 <= recipe['dropout'] < 1, ema=0 < recipe['ema'] < 1).items():
-        if not ok: raise InputError(f'--{k}', f'{recipe[k]} is no share', 'give a number from 0 to below 1')
-    if recipe['patience'] is not None and recipe['patience'] < 1: raise InputError('--patience', f'{recipe["patience"]} is not positive', 'give 1 epoch or more')
-    if recipe['intensity'] not in INTENSITIES: raise InputError('--intensity', f'{recipe["intensity"]!r} is not known', f'choose one of {", ".join(INTENSITIES)}')
+    if not 0 < low <= high:
+        raise InputError(
+            '--scale', f'{low} {high}',
+            'give the smallest and the largest enlargement, both above 0, such as 0.6 1.65')
+    for k, ok in dict(small=0 <= recipe['small'] < 1, dropout=0 <= recipe['dropout'] < 1,
+                      ema=0 < recipe['ema'] < 1).items():
+        if not ok:
+            raise InputError(f'--{k}', f'{recipe[k]} is no share',
+                             'give a number from 0 to below 1')
+    if recipe['patience'] is not None and recipe['patience'] < 1:
+        raise InputError('--patience', f'{recipe["patience"]} is not positive',
+                         'give 1 epoch or more')
+    if recipe['intensity'] not in INTENSITIES:
+        raise InputError('--intensity', f'{recipe["intensity"]!r} is not known',
+                         f'choose one of {", ".join(INTENSITIES)}')
     if min(recipe['size']) < 2**recipe['depth']:
-        raise InputError('--size', f'{recipe["size"]} is too small for {recipe["depth"]} steps down', f'each side needs at least {2**recipe["depth"]} pixels')
-    return {**recipe, 'size': list(recipe['size']), 'scale': list(recipe['scale']), 'stages': [list(s) for s in recipe['stages']]}
+        raise InputError('--size',
+                         f'{recipe["size"]} is too small for {recipe["depth"]} steps down',
+                         f'each side needs at least {2**recipe["depth"]} pixels')
+    return {
+        **recipe, 'size': list(recipe['size']), 'scale': list(recipe['scale']),
+        'stages': [list(s) for s in recipe['stages']]
+    }
 
 def _augment_entries(given, scale, asked):
     "`augment` and `scale` as a recipe holds them: True, False, or every argument of `Augment` but the scale."
     if isinstance(given, (bool, np.bool_)): return dict(augment=bool(given))
-    args = dict(given.args) if type(given) is Augment else dict(given) if isinstance(given, dict) else None
-    if args is None: raise InputError('augment', f'{given!r:.80} cannot be written into train.json', "give True, False, or a dict of the arguments of Augment")
+    args = dict(
+        given.args) if type(given) is Augment else dict(given) if isinstance(given, dict) else None
+    if args is None:
+        raise InputError('augment', f'{given!r:.80} cannot be written into train.json',
+                         "give True, False, or a dict of the arguments of Augment")
     if unknown := [k for k in args if k not in Augment().args]:
-        raise InputError(f'augment: {unknown[0]}', 'Augment has no such argument', f'it has {", ".join(Augment().args)}')
+        raise InputError(f'augment: {unknown[0]}', 'Augment has no such argument',
+                         f'it has {", ".join(Augment().args)}')
     own = args.pop('scale', scale)
-    if asked is not None and list(own) != list(asked): raise InputError('scale', f'{list(asked)}, but augment has {list(own)}', 'give it once')
+    if asked is not None and list(own) != list(asked):
+        raise InputError('scale', f'{list(asked)}, but augment has {list(own)}', 'give it once')
     args = Augment(scale=own, **args).args
     return dict(scale=args.pop('scale'), augment=args)
 
@@ -390,7 +482,8 @@ class TensorBoard(RowLogger):
     def open(self):
         from torch.utils.tensorboard import SummaryWriter
         for f in (self.folder/'tensorboard').glob('events.out.tfevents.*'): f.unlink()
-        self.writer = SummaryWriter(self.folder/'tensorboard', purge_step=0)   # a browser that shows an earlier part forgets it
+        # a browser that shows an earlier part forgets it
+        self.writer = SummaryWriter(self.folder/'tensorboard', purge_step=0)
         return 0
     def write(self, row):
         for k,v in row.items():
@@ -399,35 +492,48 @@ class TensorBoard(RowLogger):
     def close(self):
         if self.writer: self.writer.close(); self.writer = None
 
-PRIVATE = dict(console='off', silent=True, disable_git=True, disable_code=True, save_code=False, x_save_requirements=False,
-               x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True)
+PRIVATE = dict(console='off', silent=True, disable_git=True, disable_code=True, save_code=False,
+               x_save_requirements=False, x_disable_meta=True, x_disable_stats=True,
+               x_disable_machine_info=True)
 
 class WandB(RowLogger):
     "Give the log to Weights & Biases: offline, unless the environment says `WANDB_MODE=online`."
     def __init__(self, folder):
         super().__init__(folder)
-        os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')   # else its own faults are reported home
+        # else its own faults are reported home
+        os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')
         try: import wandb
         except ImportError as e: raise _missing('wandb') from e
     def open(self):
         import wandb
         mode, made = os.environ.get('WANDB_MODE', 'offline'), self.folder/'train.json'
         for old in self.folder.glob('wandb/offline-run-*'): shutil.rmtree(old)
-        self.writer = wandb.init(project='fetal_seg', name=self.folder.name, id=self.name_of_run(), dir=self.folder, mode=mode, reinit='create_new',
-                                 resume='allow' if mode == 'online' else None, config=read_json(made)['setup'] if made.exists() else None,
-                                 settings=wandb.Settings(**{k: v for k,v in PRIVATE.items() if k in wandb.Settings.model_fields}))
+        self.writer = wandb.init(
+            project='fetal_seg', name=self.folder.name, id=self.name_of_run(), dir=self.folder,
+            mode=mode, reinit='create_new', resume='allow' if mode == 'online' else None,
+            config=read_json(made)['setup'] if made.exists() else None, settings=wandb.Settings(
+                **{k: v
+                   for k, v in PRIVATE.items()
+                   if k in wandb.Settings.model_fields}))
         return self.writer.step if mode == 'online' else 0
     def name_of_run(self)->str:
         f = self.folder/'wandb'/'id.txt'
-        if not f.exists(): write_text(f, secrets.token_hex(4))   # not drawn from the seeded generators
+        # not drawn from the seeded generators
+        if not f.exists(): write_text(f, secrets.token_hex(4))
         return f.read_text(encoding='utf-8')
-    def write(self, row): self.writer.log({k: v for k,v in row.items() if k != 'epoch'}, step=row['epoch'], commit=True)
+
+    def write(self, row):
+        self.writer.log({k: v
+                         for k, v in row.items()
+                         if k != 'epoch'}, step=row['epoch'], commit=True)
     def close(self):
         if self.writer: self.writer.finish(); self.writer = None
 
 LOGGERS = dict(tensorboard=TensorBoard, wandb=WandB)
 
-def _missing(name): return InputError(f'--log {name}', f'the package {name} is not installed', f"pip install 'fetal_seg[{name}]'")
+def _missing(name):
+    return InputError(f'--log {name}', f'the package {name} is not installed',
+                      f"pip install 'fetal_seg[{name}]'")
 
 def get_loggers(
     names, # Of `LOGGERS`; one, or several
@@ -436,7 +542,9 @@ def get_loggers(
     "The callbacks that log elsewhere too."
     names = [names] if isinstance(names, str) else list(names)
     for n in names:
-        if n not in LOGGERS: raise InputError(f'--log {n}', 'this logger is not known', f'choose of {", ".join(LOGGERS)}')
+        if n not in LOGGERS:
+            raise InputError(f'--log {n}', 'this logger is not known',
+                             f'choose of {", ".join(LOGGERS)}')
     return [] if get_rank() else [LOGGERS[n](run) for n in names]
 
 # %% ../nbs/05_train.ipynb #3a572524
@@ -446,22 +554,27 @@ def _setup(prepared, recipe, seed, init):
     "What decides a run's weights, apart from the machine."
     key = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
     start = None if init is None else digest(_weights_file(init).read_bytes())
-    return dict(format=RUN_FORMAT, prepared_key=key['key'], canvas=key['size'], mode=key['mode'], seed=seed, init=start, **recipe)
+    return dict(format=RUN_FORMAT, prepared_key=key['key'], canvas=key['size'], mode=key['mode'],
+                seed=seed, init=start, **recipe)
 
 def data_facts(
     prepared, # The prepared folder
 )->dict: # digest: of all prepared files; split_digest: of which case is in which split; splits: {split: {cases, exams}}
     "What a run folder tells of its data."
-    cases, info = read_cases(prepared), read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    cases, info = read_cases(prepared), read_json(
+        Path(prepared)/'prepare.json', 'file that prepare writes last')
     table = cases[['case','split']].sort_values('case').to_csv(index=False)
-    return dict(digest=info.get('digest'), split_digest=digest(table),
-                splits={s: dict(cases=len(g), exams=g.exam.nunique()) for s,g in cases.groupby('split')})
+    return dict(
+        digest=info.get('digest'), split_digest=digest(table),
+        splits={s: dict(cases=len(g), exams=g.exam.nunique())
+                for s, g in cases.groupby('split')})
 
 SHIPPED = Path(fetal_seg.__file__).parent/'assets'/'unet'   # the weights that come with the package
 
 def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
-    return run/'weights.safetensors' if run.is_dir() else check_exists(run, 'run folder or weights file')
+    return run/'weights.safetensors' if run.is_dir() else check_exists(
+        run, 'run folder or weights file')
 
 BEFORE = dict(scale=[0.6,1.65], small=0., empty=1)   # what runs were made with that do not say it
 
@@ -471,7 +584,8 @@ def _check_run(run, setup):
     old = {**BEFORE, **read_json(f)['setup']} if f.exists() else None
     if old is None or old == setup: return
     k = next(k for k in {**setup, **old} if setup.get(k) != old.get(k))
-    raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}', 'choose another run folder, or delete this one')
+    raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}',
+                     'choose another run folder, or delete this one')
 
 def get_network(
     recipe:dict, # From `get_recipe`
@@ -483,7 +597,9 @@ def get_network(
     config = read_json(f.parent/'predictor.json', 'file that says what network it is')['network']
     model = UNet(**{**config, 'dropout': recipe['dropout']})
     try: model.load_state_dict(load_file(f))
-    except Exception as e: raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})', 'name a run folder of fetal_seg_train') from e
+    except Exception as e:
+        raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})',
+                         'name a run folder of fetal_seg_train') from e
     return model
 
 def get_callbacks(
@@ -515,14 +631,17 @@ def train(
     _check_run(run, setup)
     ema, loggers = EMA(recipe['ema']), get_loggers(loggers, run)
     keep = RunFolder(run, ema, recipe['patience'])
-    learn = _get_learner(prepared, recipe, seed, init, device, [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs])
+    learn = _get_learner(prepared, recipe, seed, init, device,
+                         [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs])
     keep.resume(learn)
     done = keep.done(recipe['epochs'])
     if not get_rank() and not done: _write_setup(run, learn, setup, prepared)
     if not get_rank(): note_seen(run, prepared, init)
     try:
         with learn.no_bar(), learn.no_logging(), distributed(learn):
-            if not done: learn.fit_one_cycle(recipe['epochs'], recipe['lr'], start_epoch=keep.next, reset_opt=False)
+            if not done:
+                learn.fit_one_cycle(recipe['epochs'], recipe['lr'], start_epoch=keep.next,
+                                    reset_opt=False)
         for o in loggers if done else (): o.replay(keep.rows)
     finally:
         for o in loggers: o.close()   # interrupted, too
@@ -530,29 +649,38 @@ def train(
     if not get_rank(): save_curve(log, run/'curve.png')
     return log
 
-def _get_recipe(preset, init, changes): return get_recipe(preset, **{**changes, **_network_of(init, changes)})
+def _get_recipe(preset, init, changes):
+    return get_recipe(preset, **{**changes, **_network_of(init, changes)})
 
 def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
     "The Learner of a recipe, its weights drawn with the seed."
-    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device, intensity=recipe['intensity'], small=recipe['small'],
-                  empty=recipe['empty'])
+    dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device,
+                  intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'])
     set_seeds(seed)
-    return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'], cbs=[*first, *get_callbacks(recipe, dls.device), *last])
+    return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'],
+                       cbs=[*first, *get_callbacks(recipe, dls.device), *last])
 
 def _network_of(init, changes):
     "What the recipe says of the network, where another run's is started from."
     if init is None: return {}
-    net = read_json(_weights_file(init).parent/'predictor.json', 'file that says what network it is')['network']
+    net = read_json(
+        _weights_file(init).parent/'predictor.json', 'file that says what network it is')['network']
     for k in ('width', 'depth', 'norm'):
-        if changes.get(k) not in (None, net[k]): raise InputError(f'--{k}', f'{changes[k]}, but {init} has {net[k]}', 'leave it out')
+        if changes.get(k) not in (None, net[k]):
+            raise InputError(f'--{k}', f'{changes[k]}, but {init} has {net[k]}', 'leave it out')
     return {k: net[k] for k in ('width', 'depth', 'norm')}
 
 def _write_setup(run, learn, setup, prepared):
     f, now = run/'train.json', environment()
-    before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]   # a run may go on elsewhere
-    write_json(f, dict(setup=setup, environments=[*before, now], parameters=sum(p.numel() for p in learn.model.parameters()),
-                       an_epoch=len(learn.dls.train_ds), data=data_facts(prepared)))
-    if not (run/'predictor.json').exists(): write_json(run/'predictor.json', contract(learn.model, setup))
+    # a run may go on elsewhere
+    before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]
+    write_json(
+        f,
+        dict(setup=setup, environments=[*before, now],
+             parameters=sum(p.numel() for p in learn.model.parameters()),
+             an_epoch=len(learn.dls.train_ds), data=data_facts(prepared)))
+    if not (run/'predictor.json').exists():
+        write_json(run/'predictor.json', contract(learn.model, setup))
 
 def note_seen(
     run, # The run folder
@@ -569,9 +697,12 @@ def note_seen(
 
 def environment()->dict:
     "What decides a run's numbers beside its setup: versions, the library's code, the machine's kind."
-    code = ''.join(p.name + p.read_text(encoding='utf-8') for p in sorted(Path(fetal_seg.__file__).parent.glob('*.py')))
-    return dict(fetal_seg=fetal_seg.__version__, code=digest(code), python=platform.python_version(), torch=torch.__version__, fastai=fastai.__version__,
-                numpy=np.__version__, system=platform.system(), processor=platform.machine(), threads=torch.get_num_threads(),
+    code = ''.join(p.name + p.read_text(encoding='utf-8')
+                   for p in sorted(Path(fetal_seg.__file__).parent.glob('*.py')))
+    return dict(fetal_seg=fetal_seg.__version__, code=digest(code),
+                python=platform.python_version(), torch=torch.__version__,
+                fastai=fastai.__version__, numpy=np.__version__, system=platform.system(),
+                processor=platform.machine(), threads=torch.get_num_threads(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')
 
 def contract(
@@ -579,10 +710,12 @@ def contract(
     setup:dict, # As in train.json
 )->dict: # What predictor.json holds
     "How a `Predictor` makes the network's input and reads its output."
-    return dict(format=RUN_FORMAT, network=model.config, canvas=setup['canvas'], mode=setup['mode'], size=setup['size'],
-                intensity=setup['intensity'], output='logits of the annotated region', temperature=1., threshold=0.5,
-                labels='the annotated region; in the Ultrasound Fetus Dataset these are fetal-head outlines (HC18), not tumours. '
-                       'For academic use; not for clinical use.')
+    return dict(
+        format=RUN_FORMAT, network=model.config, canvas=setup['canvas'], mode=setup['mode'],
+        size=setup['size'], intensity=setup['intensity'], output='logits of the annotated region',
+        temperature=1., threshold=0.5, labels=
+        'the annotated region; in the Ultrasound Fetus Dataset these are fetal-head outlines (HC18), not tumours. '
+        'For academic use; not for clinical use.')
 
 def save_curve(
     log, # From `train`
@@ -602,11 +735,16 @@ class OneCase(Callback):
         if self.training and not self.learn.loss_grad.requires_grad: raise _unmoved()
     def after_batch(self):
         tp, p, t = (float(n.sum()) for n in case_counts(self.pred, self.y))
-        self.rows.append(dict(step=len(self.rows), loss=float(self.learn.loss.detach()), dice=float(ratio(2*tp, p+t))))
-        if self.rows[-1]['dice'] > self.goal or not math.isfinite(self.rows[-1]['loss']): raise CancelFitException()
+        self.rows.append(
+            dict(step=len(self.rows), loss=float(self.learn.loss.detach()),
+                 dice=float(ratio(2*tp, p + t))))
+        if self.rows[-1]['dice'] > self.goal or not math.isfinite(self.rows[-1]['loss']):
+            raise CancelFitException()
     def before_validate(self): raise CancelValidException()
 
-def _unmoved(): return InputError('model, loss', 'the loss does not depend on any weight that is trained', 'look for frozen layers, detach() and no_grad()')
+def _unmoved():
+    return InputError('model, loss', 'the loss does not depend on any weight that is trained',
+                      'look for frozen layers, detach() and no_grad()')
 
 def overfit_one(
     prepared, # The prepared folder
@@ -628,7 +766,8 @@ def overfit_one(
         loss = get_loss(recipe['loss']) if loss is None else loss
         if not any(p.requires_grad for p in model.parameters()): raise _unmoved()
         dls, note = _one_case_dls(prepared, case, steps, recipe, device), OneCase(goal)
-        learn = get_learner(dls, model, loss, wd=recipe['wd'], cbs=[note, *get_callbacks({**recipe, 'stages': []}, dls.device)])
+        learn = get_learner(dls, model, loss, wd=recipe['wd'],
+                            cbs=[note, *get_callbacks({**recipe, 'stages': []}, dls.device)])
         with learn.no_bar(), learn.no_logging(): learn.fit(1, recipe['lr'])
     curve = pd.DataFrame(note.rows)
     check_learned(curve, goal, model)
@@ -638,10 +777,15 @@ def _one_case_dls(prepared, case, steps, recipe, device):
     "The same case `steps` times."
     cases = read_cases(prepared)
     one = cases[cases.case == case] if case else cases[(cases.split == 'train') & (cases.area > 0)]
-    if one.empty: raise InputError(prepared, f'no case {case!r}' if case else 'no training case with a region', 'name a case of its cases.csv')
+    if one.empty:
+        raise InputError(prepared,
+                         f'no case {case!r}' if case else 'no training case with a region',
+                         'name a case of its cases.csv')
     rows = pd.concat([one.head(1).assign(split=s) for s in ['train']*steps + ['valid']])
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    return get_block(Path(prepared), recipe['size'], intensity=recipe['intensity']).dataloaders(rows, bs=1, num_workers=0, device=device)
+    return get_block(Path(prepared), recipe['size'],
+                     intensity=recipe['intensity']).dataloaders(rows, bs=1, num_workers=0,
+                                                                device=device)
 
 def check_learned(
     curve, # Of `overfit_one`
@@ -651,14 +795,22 @@ def check_learned(
     "Raise `InputError`, with what was seen, unless the goal was reached."
     best, first, last, n = curve.dice.max(), curve.loss.iloc[0], curve.loss.iloc[-1], len(curve)
     if best > goal: return
-    trained, total = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
+    trained, total = (sum(p.numel()
+                          for p in model.parameters()
+                          if p.requires_grad or every)
+                      for every in (False, True))
     rise = curve.dice.tail(n//10 + 1).mean() - curve.dice.iloc[0]
     found = f'its best Dice on one case is {best:.3f} after {n} steps, not above {goal}, and its loss went from {first:.3f} to {last:.3f}'
-    if not math.isfinite(last): remedy = 'lower the learning rate, or look for log(0) and 0/0 in the loss'
-    elif trained < 0.9*total: remedy = f'{trained} of {total} parameters are trained: unfreeze the others'
-    elif last > first - 0.1*abs(first): remedy = 'the loss hardly fell: look whether the output depends on the input, and try other learning rates'
-    elif rise > 0.1: remedy = 'the Dice rose: take more steps, or another learning rate'
-    else: remedy = 'the loss fell and the Dice did not rise: the loss asks for something else than the mask; look at its sign'
+    if not math.isfinite(last):
+        remedy = 'lower the learning rate, or look for log(0) and 0/0 in the loss'
+    elif trained < 0.9*total:
+        remedy = f'{trained} of {total} parameters are trained: unfreeze the others'
+    elif last > first - 0.1*abs(first):
+        remedy = 'the loss hardly fell: look whether the output depends on the input, and try other learning rates'
+    elif rise > 0.1:
+        remedy = 'the Dice rose: take more steps, or another learning rate'
+    else:
+        remedy = 'the loss fell and the Dice did not rise: the loss asks for something else than the mask; look at its sign'
     raise InputError('model, loss', found, remedy)
 
 # %% ../nbs/05_train.ipynb #a68dd3f3
@@ -693,7 +845,9 @@ def find_lr(
     **changes, # Entries of the recipe that are to differ from the preset
 )->FoundLR: # The suggestion and the curve
     "The learning-rate range test of a recipe (Smith, 2017), by fastai's `lr_find`."
-    if steps < 30: raise InputError('steps', f'{steps} are too few to see where the loss falls', 'take 30 or more')
+    if steps < 30:
+        raise InputError('steps', f'{steps} are too few to see where the loss falls',
+                         'take 30 or more')
     recipe = {**_get_recipe(preset, init, changes), 'stages': []}
     with kept_seeds(), tempfile.TemporaryDirectory() as tmp:
         learn = _get_learner(prepared, recipe, seed, init, device, [EpochSeed(seed)])
@@ -701,5 +855,9 @@ def find_lr(
         with learn.no_bar(), learn.no_logging():
             try: found = learn.lr_find(low, high, steps, show_plot=False)
             except (IndexError, RuntimeError) as e:
-                raise InputError('low, high', f'the loss burst after {len(learn.recorder.losses)} steps', 'begin lower') from e
-    return FoundLR(float(found.valley), pd.DataFrame(dict(lr=learn.recorder.lrs, loss=[float(l) for l in learn.recorder.losses])))
+                raise InputError('low, high',
+                                 f'the loss burst after {len(learn.recorder.losses)} steps',
+                                 'begin lower') from e
+    return FoundLR(
+        float(found.valley),
+        pd.DataFrame(dict(lr=learn.recorder.lrs, loss=[float(l) for l in learn.recorder.losses])))

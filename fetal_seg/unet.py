@@ -76,11 +76,15 @@ class TwoPaths(nn.Module):
         n_drop:int=1, # At how many of the lowest levels
     ):
         super().__init__()
-        if norm not in NORMS: raise InputError('norm', f'{norm!r} is not known', f'choose one of {", ".join(NORMS)}')
-        if width < 1 or depth < 0: raise InputError('width, depth', f'{width} and {depth}', 'give a width of at least 1 and a depth of at least 0')
+        if norm not in NORMS:
+            raise InputError('norm', f'{norm!r} is not known', f'choose one of {", ".join(NORMS)}')
+        if width < 1 or depth < 0:
+            raise InputError('width, depth', f'{width} and {depth}',
+                             'give a width of at least 1 and a depth of at least 0')
         ws = [width*2**i for i in range(depth+1)]
         self.down = nn.ModuleList(double_conv(a, b, norm, padding) for a,b in zip([c_in]+ws, ws))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a,b in zip(ws[:0:-1], ws[-2::-1]))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(ws[:0:-1], ws[-2::-1]))
         self.fuse = nn.ModuleList(double_conv(2*b, b, norm, padding) for b in ws[-2::-1])
         self.pool, self.drop, self.n_drop = nn.MaxPool2d(2), nn.Dropout(dropout), n_drop
         self.head = nn.Conv2d(width, c_out, 1)
@@ -105,7 +109,8 @@ def check_batch(
 ):
     "Raise `InputError` unless `x` is a batch of pictures."
     if x.dim() == 4 and x.shape[1] == c_in and x.is_floating_point(): return
-    raise InputError('x', f'shape {tuple(x.shape)} of {str(x.dtype)[6:]}', f'give floats in [0, 1] of shape (B, {c_in}, H, W)')
+    raise InputError('x', f'shape {tuple(x.shape)} of {str(x.dtype)[6:]}',
+                     f'give floats in [0, 1] of shape (B, {c_in}, H, W)')
 
 # %% ../nbs/03_unet.ipynb #8d53df34
 def lost_pixels(
@@ -140,7 +145,9 @@ def output_size(
     "What comes out of the unpadded network, or an error that names the nearest side that fits."
     if fits(n, depth): return n - lost_pixels(depth)
     near = fitting_size(n, depth, nearest=True)
-    raise InputError('size', f'a side of {n} pixels does not fit', f'the nearest that fits is {near}, of which {near-lost_pixels(depth)} come out')
+    raise InputError(
+        'size', f'a side of {n} pixels does not fit',
+        f'the nearest that fits is {near}, of which {near-lost_pixels(depth)} come out')
 
 def check_size(
     h:int, w:int, # Pixels
@@ -149,8 +156,10 @@ def check_size(
     "Raise `InputError` unless a picture fits the unpadded network."
     if fits(h, depth) and fits(w, depth): return
     h2, w2, lost = fitting_size(h, depth, True), fitting_size(w, depth, True), lost_pixels(depth)
-    raise InputError('x', f'a picture of {w}x{h} pixels does not fit', f'the nearest size that fits is {w2}x{h2}, '
-                     f'of which {w2-lost}x{h2-lost} come out; `predict_tiles` takes any size')
+    raise InputError(
+        'x', f'a picture of {w}x{h} pixels does not fit',
+        f'the nearest size that fits is {w2}x{h2}, '
+        f'of which {w2-lost}x{h2-lost} come out; `predict_tiles` takes any size')
 
 # %% ../nbs/03_unet.ipynb #86d3f078
 class UNet2015(TwoPaths):
@@ -163,7 +172,8 @@ class UNet2015(TwoPaths):
         dropout:float=0.5, # At the two lowest levels
     ):
         super().__init__(c_in, n_classes, width, depth, dropout=dropout, n_drop=2)
-        self.config = dict(c_in=c_in, n_classes=n_classes, width=width, depth=depth, dropout=dropout)
+        self.config = dict(c_in=c_in, n_classes=n_classes, width=width, depth=depth,
+                           dropout=dropout)
 
     def forward(self, x:Tensor)->Tensor:
         check_batch(x, self.config['c_in'])
@@ -202,7 +212,9 @@ def tile_starts(
     tile = min(tile, fitting_size(n+lost_pixels(depth), depth))
     out = output_size(tile, depth)
     step = out - out % 2**depth
-    if n > out and not step: raise InputError('tile', f'{out} pixels come out of {tile}, but tiles lie {2**depth} apart', f'take {tile+2**depth} or more')
+    if n > out and not step:
+        raise InputError('tile', f'{out} pixels come out of {tile}, but tiles lie {2**depth} apart',
+                         f'take {tile+2**depth} or more')
     return tile, [0] if n <= out else list(range(0, n-out+step, step))
 
 @torch.no_grad()
@@ -215,7 +227,9 @@ def predict_tiles(
     check_eval(model); check_batch(x, model.config['c_in'])
     output_size(tile, model.config['depth'])
     (h, w), depth = x.shape[-2:], model.config['depth']
-    (th, tops), (tw, lefts), edge = tile_starts(h, tile, depth), tile_starts(w, tile, depth), lost_pixels(depth)//2
+    (th, tops), (tw, lefts), edge = tile_starts(h, tile,
+                                                depth), tile_starts(w, tile,
+                                                                    depth), lost_pixels(depth)//2
     y = x.new_empty(len(x), model.config['n_classes'], h, w)
     for t,l in product(tops, lefts):
         rows, cols = mirror(t-edge, th, h), mirror(l-edge, tw, w)
@@ -235,7 +249,8 @@ class UNet(TwoPaths):
         dropout:float=0., # At the end of the contracting path
     ):
         super().__init__(c_in, c_out, width, depth, norm, padding=1, dropout=dropout)
-        self.config = dict(c_in=c_in, c_out=c_out, width=width, depth=depth, norm=norm, dropout=dropout)
+        self.config = dict(c_in=c_in, c_out=c_out, width=width, depth=depth, norm=norm,
+                           dropout=dropout)
 
     def forward(self, x:Tensor)->Tensor:
         check_batch(x, self.config['c_in'])
@@ -250,7 +265,9 @@ class UNet(TwoPaths):
         if max(x.shape[-2:]) > k or self.config['norm'] == 'none': return
         if self.config['norm'] == 'batch': one = self.training and len(x) == 1
         else: one = last.num_channels == last.num_groups
-        if one: raise InputError('x', f'{k}x{k} pixels leave the norm a single value a channel', f'one side needs at least {k+1} pixels, or choose another norm')
+        if one:
+            raise InputError('x', f'{k}x{k} pixels leave the norm a single value a channel',
+                             f'one side needs at least {k+1} pixels, or choose another norm')
 
 def pad_to_multiple(
     x:Tensor, # (B, C, H, W)
@@ -258,7 +275,9 @@ def pad_to_multiple(
 )->Tensor: # (B, C, H', W') with sides that `k` divides
     "Pad at the right and below with the nearest pixels."
     h, w = x.shape[-2:]
-    if min(h, w) < k: raise InputError('x', f'a picture of {w}x{h} pixels is too small', f'each side needs at least {k} pixels')
+    if min(h, w) < k:
+        raise InputError('x', f'a picture of {w}x{h} pixels is too small',
+                         f'each side needs at least {k} pixels')
     ph, pw = -h % k, -w % k
     return F.pad(x, (0, pw, 0, ph), mode='replicate') if ph or pw else x
 
@@ -271,14 +290,21 @@ def layer_table(
     rows, names = [], {m: n for n,m in model.named_modules()}
     def note(m, args, out):
         conv = isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))
-        rows.append((names[m], type(m).__name__, *out.shape[1:], count_parameters(m), 2*out.numel()*n_incoming(m)//m.groups if conv else 0))
-    leaves = [m for m in model.modules() if not list(m.children()) and any(True for _ in m.parameters())]
+        rows.append((names[m], type(m).__name__, *out.shape[1:], count_parameters(m),
+                     2*out.numel()*n_incoming(m)//m.groups if conv else 0))
+
+    leaves = [
+        m for m in model.modules() if not list(m.children()) and any(True for _ in m.parameters())
+    ]
     hooks = [m.register_forward_hook(note) for m in leaves]
     tensors = {k: v.to('meta') for k,v in [*model.named_parameters(), *model.named_buffers()]}
-    try: torch.func.functional_call(model, tensors, torch.empty(1, model.config['c_in'], *size, device='meta'))
+    try:
+        torch.func.functional_call(model, tensors,
+                                   torch.empty(1, model.config['c_in'], *size, device='meta'))
     finally:
         for h in hooks: h.remove()
-    return pd.DataFrame(rows, columns=['layer', 'kind', 'channels', 'height', 'width', 'parameters', 'flops'])
+    return pd.DataFrame(
+        rows, columns=['layer', 'kind', 'channels', 'height', 'width', 'parameters', 'flops'])
 
 def count_flops(
     model:nn.Module, # A `UNet` or `UNet2015`
@@ -318,11 +344,15 @@ def export_onnx(
     "Write a network as an ONNX file: `picture` (B, c_in, H, W) float32 → `logits` (B, c_out, H, W), any B."
     check_eval(model)
     try: import onnxruntime, onnxscript
-    except ImportError as e: raise InputError('ONNX', f'{e.name} is not installed', "pip install 'fetal_seg[onnx]'") from e
+    except ImportError as e:
+        raise InputError('ONNX', f'{e.name} is not installed',
+                         "pip install 'fetal_seg[onnx]'") from e
     p = next(model.parameters())
     x = torch.zeros(2, model.config['c_in'], *size, dtype=p.dtype, device=p.device)
-    program = torch.onnx.export(model, (x,), dynamo=True, input_names=['picture'], output_names=['logits'],
+    program = torch.onnx.export(model, (x,), dynamo=True, input_names=['picture'],
+                                output_names=['logits'],
                                 dynamic_shapes=[{0: torch.export.Dim('batch')}], verbose=False)
-    for o in [program.model, program.model.graph, *program.model.graph.all_nodes()]: o.metadata_props.clear()
+    for o in [program.model, program.model.graph, *program.model.graph.all_nodes()]:
+        o.metadata_props.clear()
     with atomic_path(path) as tmp: program.save(tmp, external_data=False)
     return path
