@@ -310,8 +310,7 @@ def get_dls(
     cache_mb:float=1024, # Memory for decoded pictures, in megabytes
     device=None, # Where batches go; None: the GPU if there is one
     intensity:str='dtype', # One of `images.INTENSITIES`
-    # As for `repeat_small`: below which share of the picture a region is taken more often
-    small:float=0.,
+    small:float=0., # Regions below this share of the picture come more often: `repeat_small`
     empty:int=1, # Times a training picture without a region is taken in an epoch
 )->DataLoaders:
     "DataLoaders of the splits train and valid."

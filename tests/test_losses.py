@@ -1,4 +1,4 @@
-"Losses in bulk: every one against its definition, written with loops in float64, and against two libraries written by others."
+"Losses in bulk: against their definitions, in loops in float64, and against two other libraries."
 import functools, math, pickle
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ def random_mask(rng, kind, h, w):
 
 @functools.cache
 def batches():
-    "(logits (B, 1, H, W) float32, masks (B, H, W)): a sixth of the batches all empty, a sixth all full; a third of the logits are +-100."
+    """(logits (B, 1, H, W) float32, masks (B, H, W)): a sixth of the batches all empty, a sixth all
+    full; a third of the logits are +-100."""
     rng, kinds, out = np.random.default_rng(0), ('empty', 'full', 'scattered', 'rectangles'), []
     for i in range(n_batches):
         b, h, w = rng.integers(1, 4), *rng.integers(1, 12, 2)
@@ -200,7 +201,7 @@ def test_the_same_on_a_gpu(name):
 # Written by others
 
 def each_case(f, ours, theirs):
-    "Compare case by case, masks that are empty left out; how many were compared, and how many of those were full."
+    "Compare case by case, empty masks left out; how many there were, and how many of them full."
     n, full = 0, 0
     for z, t in batches():
         for i in range(len(t)):

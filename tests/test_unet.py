@@ -1,4 +1,4 @@
-"The networks in bulk: sizes that fit, overlap-tile prediction, weights that travel, every norm, and other ways to run them."
+"The networks in bulk: sizes that fit, tiles, weights that travel, norms, other ways to run them."
 import copy, io, itertools, sys
 import numpy as np, pytest, torch
 from torch import nn
@@ -98,7 +98,7 @@ def test_tiles_equal_one_pass(deep, h, w, tile):
     same(y, reflected(deep, x))
 
 def test_tiles_of_every_size_around_a_tile(shallow):
-    "Depth 2 loses 40 pixels and pools in fours: every size from 1 to 60, every tile from the smallest to one that holds all."
+    "Depth 2 loses 40 pixels and pools in fours: sizes from 1 to 60, tiles up to the whole."
     tiles = [n for n in range(41, 105) if fits(n, 2) and output_size(n, 2) >= 4]
     for h in range(1, 61):
         x = torch.rand(1,2,h,61-h)
@@ -121,7 +121,7 @@ def test_tiles_random(deep):
         same(predict_tiles(deep, x, int(tile)), reflected(deep, x))
 
 def test_a_moved_border_moves_nothing_inside(deep):
-    "A pixel that sees nothing of the border does not change when the border moves by a multiple of 16."
+    "A pixel that sees nothing of the border stays when the border moves by a multiple of 16."
     far = max(max(at-first, last-at) for at in range(16) for first,last in [field_of_logit(at)])
     x = torch.rand(1,1,260,276)
     a, b = predict_tiles(deep, x, 252), predict_tiles(deep, x[..., 16:, 32:], 252)
@@ -192,14 +192,13 @@ def test_state_dict_round_trip(kw):
 def test_state_dict_names_do_not_change():
     "Weights that were trained must be found again: every name and shape of the network that ships."
     names = list(UNet().state_dict())
-    blocks = [f'{part}.{i}' for part, n in (('down', 5), ('up', 4), ('fuse', 4))
-              for i in range(n)] + ['head']
-    assert sorted({'.'.join(n.split('.')[:2]) if n[0] != 'h' else 'head'
-                   for n in names}) == sorted(blocks)
-    assert len(names) == 9*(
-        2 + 2*5) + 4*2 + 2 and 'down.0.0.weight' in names and 'down.0.4.running_var' in names
-    assert UNet().state_dict()['up.0.weight'].shape == (
-        256, 128, 2, 2) and UNet().state_dict()['fuse.0.0.weight'].shape == (128, 256, 3, 3)
+    blocks = [f'{p}.{i}' for p,n in (('down', 5), ('up', 4), ('fuse', 4)) for i in range(n)]
+    found = {'head' if n.startswith('head') else '.'.join(n.split('.')[:2]) for n in names}
+    assert found == {*blocks, 'head'}
+    assert len(names) == 9*(2 + 2*5) + 4*2 + 2
+    assert 'down.0.0.weight' in names and 'down.0.4.running_var' in names
+    assert UNet().state_dict()['up.0.weight'].shape == (256,128,2,2)
+    assert UNet().state_dict()['fuse.0.0.weight'].shape == (128,256,3,3)
 
 def test_safetensors_round_trip(tmp_path):
     from safetensors.torch import load_file, save_file
@@ -207,9 +206,8 @@ def test_safetensors_round_trip(tmp_path):
         save_file(model.state_dict(), tmp_path/'m.safetensors')
         back = type(model)(**model.config)
         back.load_state_dict(load_file(tmp_path/'m.safetensors'))
-        assert all(
-            torch.equal(a, b) for a, b in zip(model.state_dict().values(),
-                                              back.state_dict().values()))
+        pairs = zip(model.state_dict().values(), back.state_dict().values())
+        assert all(torch.equal(a, b) for a,b in pairs)
 
 @pytest.mark.parametrize('make', [UNet, UNet2015])
 def test_seed_decides_the_weights(make):
@@ -233,15 +231,15 @@ def test_initial_standard_deviations(make):
 
 def test_parameter_counts():
     with torch.device('meta'):
-        assert count_parameters(UNet2015()) == count_parameters(UNet(width=64, norm='none',
-                                                                     c_out=2)) == 31_030_658
+        ours = UNet(width=64, norm='none', c_out=2)
+        assert count_parameters(UNet2015()) == count_parameters(ours) == 31_030_658
         assert count_parameters(UNet(width=64, norm='none')) == 31_030_593
         assert UNet2015()(torch.rand(1,1,572,572)).shape == (1,2,388,388)
 
 @pytest.mark.parametrize('c_in, n', [(1,1), (1,2), (3,4)])
 def test_the_padded_network_is_the_unpadded_one_in_the_middle(c_in, n):
-    a, b = random_biases(UNet2015(c_in, n, width=3)).eval(), UNet(c_in, n, width=3,
-                                                                  norm='none').eval()
+    a = random_biases(UNet2015(c_in, n, width=3)).eval()
+    b = UNet(c_in, n, width=3, norm='none').eval()
     b.load_state_dict(a.state_dict())
     for h,w in ((188,188), (204,236)):
         x = torch.rand(2,c_in,h+20,w+20)
@@ -278,8 +276,8 @@ def test_any_size(norm, depth):
             x = torch.rand(1,1,h,w)
             y = model(x)
             assert y.shape == x.shape and torch.isfinite(y).all()
-            by_hand = torch.from_numpy(
-                np.pad(x.numpy(), ((0, 0), (0, 0), (0, -h % k), (0, -w % k)), mode='edge'))
+            pads = (0, 0), (0, 0), (0, -h % k), (0, -w % k)
+            by_hand = torch.from_numpy(np.pad(x.numpy(), pads, mode='edge'))
             same(y, model(by_hand)[..., :h, :w], 1e-5)
         if k > 1:
             with pytest.raises(InputError, match=f'each side needs at least {k} pixels'):
@@ -328,8 +326,8 @@ def test_flops_are_pytorchs(model, size):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.zeros(1, model.config['c_in'], *size))
     assert count_flops(model, size) == table.flops.sum() == counter.get_total_flops()
-    assert table.parameters.sum() == count_parameters(model) == sum(p.numel()
-                                                                    for p in model.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    assert table.parameters.sum() == count_parameters(model) == total
     # counting changes nothing
     assert all(torch.equal(a, b) for a,b in zip(before.values(), model.state_dict().values()))
     assert not any(m._forward_hooks for m in model.modules())
@@ -405,8 +403,8 @@ def test_onnx_equals_torch(make, size, tmp_path):
     for word in (b'.py', b'site-packages', str(tmp_path).encode()): assert word not in data
     session = ort.InferenceSession(data, providers=['CPUExecutionProvider'])
     (i,), (o,) = session.get_inputs(), session.get_outputs()
-    assert (i.name, i.type, i.shape[1:], o.name) == ('picture', 'tensor(float)', [1, *size],
-                                                     'logits') and isinstance(i.shape[0], str)
+    assert (i.name, i.type, i.shape[1:]) == ('picture', 'tensor(float)', [1, *size])
+    assert o.name == 'logits' and isinstance(i.shape[0], str)
     for n in (1,2,5):
         x = torch.rand(n,1,*size)
         got = session.run(None, {'picture': x.numpy()})[0]
