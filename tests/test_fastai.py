@@ -1,8 +1,10 @@
-"fastai's interface on our Learner: what a user does after `get_dls` and `get_learner`; training where pictures have no region."
+"""fastai's interface on our Learner: what a user does after `get_dls` and `get_learner`; training
+where pictures have no region."""
 import warnings; warnings.filterwarnings('ignore', category=FutureWarning)
 import matplotlib; matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
-from fastai.vision.all import Interpretation, PILImage, PILImageBW, SegmentationInterpretation, load_learner
+from fastai.vision.all import Interpretation, PILImage, PILImageBW, SegmentationInterpretation
+from fastai.vision.all import load_learner
 from matplotlib import pyplot as plt
 from PIL import Image
 from fetal_seg.core import InputError, read_json
@@ -10,9 +12,10 @@ from fetal_seg.images import read_img
 from fetal_seg.loaders import Augment, GreyImage, Region, get_dls, repeat_small
 from fetal_seg.losses import LOSSES, get_loss
 from fetal_seg.phantom import simulate, write_phantoms
-from fetal_seg.predict import Predictor
+from fetal_seg.predict import Predictor, load_model
 from fetal_seg.preprocess import case_path, prepare, read_cases, save_png
-from fetal_seg.train import FalseAlarm, MeanDice, RegionDice, case_counts, get_augment, get_learner, get_metrics, get_recipe, train
+from fetal_seg.train import FalseAlarm, MeanDice, RegionDice, case_counts, get_augment, get_learner
+from fetal_seg.train import get_metrics, get_recipe, train
 
 SIZE = (48,64)
 
@@ -42,8 +45,8 @@ def test_predict_takes_what_people_have(folder, prepared, learn):
     row = read_cases(prepared).query('split == "test"').iloc[0]
     path = folder/'raw'/row.image
     mask, decided, heat = learn.predict(row)
-    assert isinstance(mask, Region) and mask.shape == SIZE and heat.shape == (1, *SIZE) and (
-        (heat[0] > 0.5) == decided).all() and (mask == decided).all()
+    assert isinstance(mask, Region) and mask.shape == SIZE and heat.shape == (1, *SIZE)
+    assert ((heat[0] > 0.5) == decided).all() and (mask == decided).all()
     for given in (path, str(path), read_img(path), PILImageBW.create(path), PILImage.create(path),
                   Image.open(path), case_path(prepared, row),
                   next(read_cases(prepared).query('split == "test"').itertuples())):
@@ -54,10 +57,8 @@ def test_predict_takes_what_people_have(folder, prepared, learn):
 def test_predict_sees_what_the_predictor_sees(folder, prepared, tmp_path):
     train(prepared, tmp_path/'run', 'quick', size=SIZE, width=2, depth=2, bs=4, epochs=1)
     p = Predictor(tmp_path/'run')
-    learn = get_learner(
-        get_dls(prepared, size=SIZE, bs=4),
-        model=__import__('fetal_seg.predict',
-                         fromlist=['load_model']).load_model(p.weights, p.contract['network']))
+    model = load_model(p.weights, p.contract['network'])
+    learn = get_learner(get_dls(prepared, size=SIZE, bs=4), model=model)
     seen = []
     p.forward = lambda x: seen.append(x.copy()) or np.zeros_like(x)
     for shape in ((136,200), (150,190), (300,300), (40,90)):
@@ -72,8 +73,8 @@ def test_test_dl_of_rows_and_paths(folder, prepared, learn):
     a, none = learn.get_preds(dl=learn.dls.test_dl(rows))
     b, _ = learn.get_preds(dl=learn.dls.test_dl([folder/'raw'/i for i in rows.image]))
     c, targ = learn.get_preds(dl=learn.dls.test_dl(rows, with_labels=True))
-    assert none is None and torch.equal(a, b) and torch.equal(
-        a, c) and targ.shape == (len(rows), *SIZE)
+    assert none is None and torch.equal(a, b) and torch.equal(a, c)
+    assert targ.shape == (len(rows), *SIZE)
     assert torch.equal(learn.get_preds()[0],
                        learn.get_preds(dl=learn.dls.test_dl(cases[cases.split == 'valid']))[0])
 
@@ -95,8 +96,8 @@ def test_summary_validate_lr_find(learn):
 def test_show(learn):
     learn.dls.show_batch(max_n=2)
     im = plt.gcf().axes[0].images[0]
-    assert im.norm.vmin == 0 and im.norm.vmax == 1 and im.cmap(0.) == (
-        0, 0, 0, 1) and im.cmap(1.) == (1, 1, 1, 1), 'black is black'
+    assert (im.norm.vmin, im.norm.vmax) == (0, 1), 'black is black'
+    assert im.cmap(0.) == (0, 0, 0, 1) and im.cmap(1.) == (1, 1, 1, 1), 'black is black'
     learn.show_results(max_n=2)
     assert plt.gcf().axes[0].images[0].cmap(0.) == (0, 0, 0, 1)
     Region(torch.eye(8)).show()
@@ -111,10 +112,9 @@ def test_tta_is_the_mean_of_logits_turned_back(learn):
         learn.model.eval()
         xs = torch.cat([b[0].as_subclass(torch.Tensor) for b in learn.dls.valid])
         z = (learn.model(xs) + learn.model(xs.flip(-1)).flip(-1))/2
-    assert torch.allclose(heat.as_subclass(torch.Tensor), z.sigmoid(),
-                          atol=1e-5) and targ.shape == (len(xs), *SIZE)
-    rows = read_cases(learn.dls.valid_ds.items.iloc[0].name
-                      and learn.dls.train_ds.tls[0].tfms.fs[0].prepared)
+    assert torch.allclose(heat.as_subclass(torch.Tensor), z.sigmoid(), atol=1e-5)
+    assert targ.shape == (len(xs), *SIZE)
+    rows = read_cases(learn.dls.train_ds.tls[0].tfms.fs[0].prepared)
     alone, none = learn.tta(dl=learn.dls.test_dl(rows[rows.split == 'valid']))
     assert none is None and torch.equal(alone, heat)
 
@@ -125,8 +125,8 @@ def test_export_holds_no_pictures(folder, prepared, tmp_path):
         learn.export(tmp_path/'before.pkl')
         learn.validate(); heat = learn.predict(path)[2]
         learn.export(tmp_path/'learn.pkl')
-        assert abs((tmp_path/'learn.pkl').stat().st_size -
-                   (tmp_path/'before.pkl').stat().st_size) < 20_000
+        after, before = ((tmp_path/f'{n}.pkl').stat().st_size for n in ('learn', 'before'))
+        assert abs(after - before) < 20_000
         again = load_learner(tmp_path/'learn.pkl')
         with again.no_bar(): assert torch.equal(again.predict(path)[2], heat)
         learn.save(tmp_path/'m'); learn.load(tmp_path/'m')
@@ -145,9 +145,9 @@ def healthy(tmp_path_factory):
         for k in range(i % 3): mask |= ((y-34)**2 + (x-25-50*k)**2 < 14**2).astype(np.uint8)
         save_png(d/'raw'/f'p{i:02}.png', np.clip(img + 90*mask, 0, 255).astype(np.uint8))
         save_png(d/'raw'/f'p{i:02}_mask.png', mask > 0)
-    pd.DataFrame(
-        dict(case=[f'p{i:02}' for i in range(24)], split=['train']*12 + ['valid']*6 + ['test']*6,
-             exam=[f'e{i}' for i in range(24)])).to_csv(d/'split.csv', index=False)
+    table = dict(case=[f'p{i:02}' for i in range(24)], exam=[f'e{i}' for i in range(24)],
+                 split=['train']*12 + ['valid']*6 + ['test']*6)
+    pd.DataFrame(table).to_csv(d/'split.csv', index=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         cases = prepare(d/'raw', d/'prepared', size=(68, 100), split=d/'split.csv',
@@ -159,8 +159,8 @@ def test_training_with_empty_masks(healthy, tmp_path):
     log = train(healthy, tmp_path/'run', 'quick', size=SIZE, width=4, depth=2, bs=2, epochs=4,
                 small=0.5)
     assert {'dice_region', 'false_alarm'} <= set(log) and np.isfinite(log.to_numpy(float)).all()
-    assert log.false_alarm.between(0, 1).all() and (log.valid_loss.iloc[-1]
-                                                    < log.valid_loss.iloc[0])
+    assert log.false_alarm.between(0, 1).all()
+    assert log.valid_loss.iloc[-1] < log.valid_loss.iloc[0]
     assert pd.read_csv(tmp_path/'run'/'log.csv').columns.tolist() == list(log)
 
 @pytest.mark.parametrize('name', list(LOSSES))
@@ -196,8 +196,8 @@ def test_figures_of_empties_by_hand():
     assert np.allclose([m.value for m in ms], [dice.mean(), dice[1::2].mean(), 0.5])
 
 def test_heads_have_the_metrics_they_had(learn):
-    assert [m.name for m in get_metrics(learn.dls)
-            ] == ['dice', 'dice_pooled', 'dice_min', 'iou', 'iou_pooled']
+    names = [m.name for m in get_metrics(learn.dls)]
+    assert names == ['dice', 'dice_pooled', 'dice_min', 'iou', 'iou_pooled']
 
 def test_repeat_small_of_area_0():
     t = pd.DataFrame(dict(split='train', area=[0., 1e-9, 0.05]))
@@ -244,6 +244,5 @@ def test_scale_is_said_once():
     with pytest.raises(InputError, match='give it once'):
         get_recipe(augment=Augment(), scale=(0.9, 1.1))
     assert get_recipe(augment=dict(scale=(0.9,1.1)))['scale'] == [0.9,1.1]
-    assert get_recipe('lesions')['augment']['flip_v'] == 0 and get_recipe('lesions')['size'] == [
-        192, 192
-    ]
+    assert get_recipe('lesions')['augment']['flip_v'] == 0
+    assert get_recipe('lesions')['size'] == [192, 192]

@@ -94,22 +94,23 @@ def np_weights(m, w0=10., sigma=5., share=None):
 
 def balance(t): return (t == 0).sum()/(t == 1).sum() if 0 < t.sum() < t.size else 1.
 def mean_of(f):
-    return lambda z, t: np.mean([f(*o)
-                                 for o in zip(z, t)])  # the mean over cases of a case's own number
+    "The mean over cases of a case's own number."
+    return lambda z, t: np.mean([f(*o) for o in zip(z, t)])
 def pooled(f):
-    return lambda z, t: f(z.reshape(1, -1), t.reshape(1, -1))  # all cases as one picture
+    "All cases as one picture."
+    return lambda z, t: f(z.reshape(1, -1), t.reshape(1, -1))
 
 DEFINITIONS = dict(
     dice=(dice_loss, mean_of(np_dice)),
-    dice_smooth=(functools.partial(dice_loss,
-                                   smooth=0.1), mean_of(lambda z, t: np_dice(z, t, 0.1))),
+    dice_smooth=(functools.partial(dice_loss, smooth=0.1),
+                 mean_of(lambda z, t: np_dice(z, t, 0.1))),
     dice_batch=(functools.partial(dice_loss, batch=True), pooled(np_dice)),
     tversky=(tversky_loss, mean_of(lambda z, t: np_tversky(z, t, 0.3, 0.7))),
     tversky_other=(functools.partial(tversky_loss, alpha=1.5, beta=0.2, smooth=3.),
                    mean_of(lambda z, t: np_tversky(z, t, 1.5, 0.2, 3.))),
     bce=(bce_loss, mean_of(np_bce)),
-    bce_weighted=(functools.partial(bce_loss,
-                                    pos_weight=2.5), mean_of(lambda z, t: np_bce(z, t, 2.5))),
+    bce_weighted=(functools.partial(bce_loss, pos_weight=2.5),
+                  mean_of(lambda z, t: np_bce(z, t, 2.5))),
     bce_balanced=(functools.partial(bce_loss, pos_weight='batch'),
                   lambda z, t: mean_of(lambda a, b: np_bce(a, b, balance(t)))(z, t)),
     bce_dice=(BCEDiceLoss(0.7, 1.3), mean_of(lambda z, t: 0.7*np_dice(z, t) + 1.3*np_bce(z, t))),
@@ -117,8 +118,8 @@ DEFINITIONS = dict(
               lambda z, t: mean_of(lambda a, b: np_dice(a, b) + 0.2*np_bce(a, b, balance(t)))
               (z, t)),
     focal=(focal_loss, mean_of(lambda z, t: np_focal(z, t, 2.))),
-    focal_alpha=(functools.partial(focal_loss, gamma=0.5,
-                                   alpha=0.25), mean_of(lambda z, t: np_focal(z, t, 0.5, 0.25))),
+    focal_alpha=(functools.partial(focal_loss, gamma=0.5, alpha=0.25),
+                 mean_of(lambda z, t: np_focal(z, t, 0.5, 0.25))),
     weighted=(weighted_bce_loss, mean_of(lambda z, t: (np_weights(t)*cross_entropy(z, t)).mean())),
     weighted_other=(functools.partial(weighted_bce_loss, w0=3., sigma=2., share=0.3),
                     mean_of(lambda z, t: (np_weights(t, 3., 2., 0.3)*cross_entropy(z, t)).mean())),
@@ -153,9 +154,8 @@ def test_gradient_is_that_of_double_precision(name):
     for z, t in batches():
         a, b = z.clone().requires_grad_(), z.double().requires_grad_()
         f(a, t).backward(); f(b, t).backward()
-        assert torch.isfinite(
-            a.grad).all() and (a.grad - b.grad).abs().max() <= 1e-5*max(1,
-                                                                        b.grad.abs().max())
+        assert torch.isfinite(a.grad).all()
+        assert (a.grad - b.grad).abs().max() <= 1e-5*max(1, b.grad.abs().max())
 
 def test_weighted_is_the_papers_softmax_of_two_logits():
     "Equation 1 with two classes, by torch's own cross-entropy."
@@ -163,8 +163,8 @@ def test_weighted_is_the_papers_softmax_of_two_logits():
     for z, t in batches():
         z, a0 = z.double(), torch.randn(z.shape, generator=rng, dtype=torch.float64)
         w = torch.tensor(np.stack([np_weights(m) for m in t.numpy()]))
-        theirs = (w*torch.nn.functional.cross_entropy(torch.cat([a0, a0 + z], 1), t,
-                                                      reduction='none')).mean()
+        two = torch.cat([a0, a0 + z], 1)
+        theirs = (w*torch.nn.functional.cross_entropy(two, t, reduction='none')).mean()
         assert close(weighted_bce_loss(z, t), theirs, 1e-9)
         assert close(weighted_bce_loss(z, t, w), theirs, 1e-9)
 
@@ -220,19 +220,19 @@ def monai_oracles():
         tversky=(tversky_loss,
                  losses.TverskyLoss(**kw, alpha=0.3, beta=0.7, smooth_nr=0.5, smooth_dr=0.5)),
         bce_dice=(BCEDiceLoss(w_bce=0.2),
-                  losses.DiceCELoss(**kw, smooth_nr=1., smooth_dr=1.,
-                                    lambda_ce=0.2)), focal=(focal_loss, losses.FocalLoss(gamma=2.)),
+                  losses.DiceCELoss(**kw, smooth_nr=1., smooth_dr=1., lambda_ce=0.2)),
+        focal=(focal_loss, losses.FocalLoss(gamma=2.)),
         focal_alpha=(functools.partial(focal_loss, gamma=1.5, alpha=0.25),
-                     losses.FocalLoss(gamma=1.5, alpha=0.25)), boundary=(boundary_loss,
-                                                                         losses.BoundaryLoss(**kw)))
+                     losses.FocalLoss(gamma=1.5, alpha=0.25)),
+        boundary=(boundary_loss, losses.BoundaryLoss(**kw)))
 
 @pytest.mark.parametrize(
     'name', ['dice', 'dice_batch', 'tversky', 'bce_dice', 'focal', 'focal_alpha', 'boundary'])
 def test_against_monai(name):
     ours, theirs = monai_oracles()[name]
-    for i, (z, t) in enumerate(batches()):
-        assert close(ours(z, t),
-                     theirs(z, t[:, None].float())), (i, ours(z, t), theirs(z, t[:, None].float()))
+    for i,(z,t) in enumerate(batches()):
+        a, b = ours(z, t), theirs(z, t[:,None].float())
+        assert close(a, b), (i, a, b)
 
 def smp_oracles():
     losses = pytest.importorskip('segmentation_models_pytorch.losses',

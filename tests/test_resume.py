@@ -1,4 +1,5 @@
-"A training killed with SIGKILL in mid-epoch and started again ends with the weights of one that was left alone, bit for bit (CPU, same thread count)."
+"""A training killed with SIGKILL in mid-epoch and started again ends with the weights of one that
+was left alone, bit for bit (CPU, same thread count)."""
 import os, signal, subprocess, sys
 import pandas as pd, pytest
 
@@ -15,7 +16,8 @@ class Tell(Callback):
     def after_batch(self):
         if self.training: print(self.epoch, self.iter, flush=True)
 
-train(sys.argv[1], sys.argv[2], 'quick', epochs=3, size=(48,64), width=2, depth=2, dropout=0.1, bs=4, cbs=[Tell()])
+train(sys.argv[1], sys.argv[2], 'quick', epochs=3, size=(48,64), width=2, depth=2, dropout=0.1,
+      bs=4, cbs=[Tell()])
 '''
 
 def start(prepared, run):

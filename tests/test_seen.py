@@ -1,4 +1,5 @@
-"What weights have seen: near copies, unions, old run folders, damaged lists; and no test figure of a training picture by any door."
+"""What weights have seen: near copies, unions, old run folders, damaged lists; and no test figure
+of a training picture by any door."""
 import io, json, shutil, warnings
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -10,7 +11,8 @@ from fetal_seg.metrics import read_scores, summarise
 from fetal_seg.phantom import simulate, write_phantoms
 from fetal_seg.predict import SHIPPED, Predictor, export, predict_files
 from fetal_seg.preprocess import prepare, read_cases, save_png
-from fetal_seg.seen import Seen, fingerprint, is_seen, judged, read_seen, same_picture, seen_cases, seen_note
+from fetal_seg.seen import Seen, fingerprint, is_seen, judged, read_seen, same_picture, seen_cases
+from fetal_seg.seen import seen_note
 from fetal_seg.train import note_seen, train
 
 SMALL = dict(preset='quick', size=(48,64), width=2, depth=2, bs=4, epochs=1)
@@ -45,9 +47,8 @@ def test_copies_are_found(how):
         if how == 'half': return np.asarray(im.resize((200,135), Image.Resampling.LANCZOS))
         if how == 'gain': return np.round(img*0.9).astype(np.uint8)
         with io.BytesIO() as f:
-            im.save(f,
-                    dict(jpeg60='JPEG', webp80='WEBP', png='PNG')[how],
-                    quality=80 if how == 'webp80' else 60)
+            kind = dict(jpeg60='JPEG', webp80='WEBP', png='PNG')[how]
+            im.save(f, kind, quality=80 if how == 'webp80' else 60)
             return np.asarray(Image.open(f).convert('L'))
     copies = pd.concat([fingerprint(copy(i)) for i in imgs], ignore_index=True)
     assert (known.of(copies) == 'train').mean() >= (1 if how == 'png' else 11/12)
@@ -71,15 +72,15 @@ def test_same_picture_in_chunks():
 
 def test_shipped_list():
     s = read_seen(SHIPPED)
-    assert s.whole and set(s.known.use) == {'seen'
-                                            } and (SHIPPED/'seen.csv').stat().st_size < 100_000
+    assert s.whole and set(s.known.use) == {'seen'}
+    assert (SHIPPED/'seen.csv').stat().st_size < 100_000
     t = provenance().rename(columns=dict(pixels_sha256='image_sha256'))
     by_pixels = t.image_sha256.str[:16].isin(s.known.image)
     # of the 999 pairs; two of them are one picture
     assert by_pixels.sum() == 847
     assert ((s.of(t) == 'seen') == by_pixels).all()               # no other one is near by its hash
-    assert (Seen(s.known.assign(image='0'*16)).of(t.assign(image_sha256='f'*64).loc[by_pixels])
-            != '').any()
+    hashes_alone = Seen(s.known.assign(image='0'*16))
+    assert (hashes_alone.of(t.assign(image_sha256='f'*64).loc[by_pixels]) != '').any()
 
 @pytest.mark.parametrize('text', [
     '', 'image,use\n0,train\n', 'image,dhash,use\n0123456789abcdef,0123456789abcdef,test\n',
@@ -101,8 +102,8 @@ def test_init_adds_the_earlier_runs(job, swapped, tmp_path):
     cases = read_cases(job[1])
     train(swapped, tmp_path/'tuned', **SMALL | dict(width=None, depth=None), init=job[2])
     new, first = read_seen(tmp_path/'tuned').of(cases), cases.split
-    assert (new != '').all() and (new[first == 'train'] == 'train').all() and (
-        new[first == 'valid'] == 'train').all() and (new[first == 'test'] == 'valid').all()
+    assert (new != '').all() and (new[first == 'train'] == 'train').all()
+    assert (new[first == 'valid'] == 'train').all() and (new[first == 'test'] == 'valid').all()
 
 def test_old_runs_are_unknown_and_mend(job, tmp_path):
     raw, prepared, run = job
@@ -110,10 +111,10 @@ def test_old_runs_are_unknown_and_mend(job, tmp_path):
     scores = evaluate(Predictor(tmp_path/'run'), prepared)
     assert set(scores.seen) == {'unknown'} and not is_seen(scores).any()
     s = summary(scores)
-    assert s['dice'] == summarise(
-        scores)['dice'] and 'is unknown' in s['seen_note'] and 'seen' not in s
-    assert list(note_seen(tmp_path/'other', prepared, tmp_path/'run').of(
-        read_cases(prepared)))[0] != '' and not read_seen(tmp_path/'other').whole
+    assert s['dice'] == summarise(scores)['dice']
+    assert 'is unknown' in s['seen_note'] and 'seen' not in s
+    other = note_seen(tmp_path/'other', prepared, tmp_path/'run')
+    assert other.of(read_cases(prepared))[0] != '' and not read_seen(tmp_path/'other').whole
     # finished: nothing is trained, the list is written
     train(prepared, tmp_path/'run', **SMALL)
     assert read_seen(tmp_path/'run').table.equals(read_seen(run).table)
@@ -122,8 +123,8 @@ def test_ensemble_and_onnx(job, swapped, tmp_path):
     cases = read_cases(job[1])
     train(swapped, tmp_path/'b', **SMALL | dict(seed=1))
     both = Predictor([job[2], tmp_path/'b'])
-    assert (both.seen(cases)[cases.split == 'train'] == 'train').all() and (both.seen(cases)
-                                                                            != '').all()
+    assert (both.seen(cases)[cases.split == 'train'] == 'train').all()
+    assert (both.seen(cases) != '').all()
     export(job[2], tmp_path/'a.onnx')
     assert list(Predictor(tmp_path/'a.onnx').seen(cases)) == list(Predictor(job[2]).seen(cases))
     c = read_json(tmp_path/'a.json')
@@ -138,30 +139,26 @@ def test_ensemble_and_onnx(job, swapped, tmp_path):
 
 def test_no_test_figure_of_training_pictures(job, swapped, tmp_path, capsys):
     from fetal_seg.cli import evaluate as command
-    assert command(['--run',
-                    str(job[2]), '--prepared',
-                    str(swapped), '--out',
-                    str(tmp_path/'e')]) == 0
+    argv = ['--run', job[2], '--prepared', swapped, '--out', tmp_path/'e']
+    assert command([*map(str, argv)]) == 0
     text, n = capsys.readouterr().out, len(read_cases(swapped).query('split == "test"'))
     assert text.startswith(f'all {n} pictures were seen in training ({n} trained on)')
-    assert not [
-        l for l in text.splitlines()
-        if l and not l.startswith(('seen: ', 'all ', f'{n} seen cases', 'look at', 'report'))
-    ]
+    heads = 'seen: ', 'all ', f'{n} seen cases', 'look at', 'report'
+    assert not [l for l in text.splitlines() if l and not l.startswith(heads)]
     s = read_json(tmp_path/'e'/'summary.json')
-    assert s['cases'] == 0 and not {'dice', 'iou', 'strata', 'dice_pooled'} & set(
-        s) and s['seen']['cases'] == n and figures_of(s)[1] == 'seen'
+    assert s['cases'] == 0 and not {'dice', 'iou', 'strata', 'dice_pooled'} & set(s)
+    assert s['seen']['cases'] == n and figures_of(s)[1] == 'seen'
     assert set(read_scores(tmp_path/'e'/'scores.csv').seen) == {'train'}
-    assert 'no test figures' in (tmp_path/'e'/'summary.md').read_text() and 'Seen: Mean Dice' in (
-        tmp_path/'e'/'report.html').read_text()
+    assert 'no test figures' in (tmp_path/'e'/'summary.md').read_text()
+    assert 'Seen: Mean Dice' in (tmp_path/'e'/'report.html').read_text()
 
 def test_seen_and_unseen_apart(job, tmp_path, capsys):
     raw, prepared, run = job
     c = read_cases(prepared)
     clean = evaluate(Predictor(run), prepared)
     moved = c.case[c.split == 'train'].iloc[:3]
-    c.assign(split=c.split.mask(c.case.isin(moved), 'test'))[['case', 'split']].to_csv(
-        tmp_path/'split.csv', index=False)
+    c = c.assign(split=c.split.mask(c.case.isin(moved), 'test'))
+    c[['case', 'split']].to_csv(tmp_path/'split.csv', index=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         prepare(raw, tmp_path/'mixed', size=(136,200), split=tmp_path/'split.csv')
@@ -169,14 +166,14 @@ def test_seen_and_unseen_apart(job, tmp_path, capsys):
     look = Calibration(1.)
     scores = evaluate(Predictor(run), tmp_path/'mixed', watch=[look])
     s = summary(scores)
-    assert s['dice'] == summarise(
-        clean)['dice'] and s['cases'] == len(clean) == look.cases and s['seen']['cases'] == 3
-    assert set(scores.case[is_seen(scores)]) == set(moved) and judged(
-        scores).case.tolist() == clean.case.tolist()
+    assert s['dice'] == summarise(clean)['dice']
+    assert s['cases'] == len(clean) == look.cases and s['seen']['cases'] == 3
+    assert set(scores.case[is_seen(scores)]) == set(moved)
+    assert judged(scores).case.tolist() == clean.case.tolist()
     from fetal_seg.cli import evaluate as command
     assert command(['--run', str(run), '--prepared', str(tmp_path/'mixed')]) == 0
-    assert f'3 of {len(scores)} pictures were seen in training (3 trained on)' in capsys.readouterr(
-    ).out
+    said = capsys.readouterr().out
+    assert f'3 of {len(scores)} pictures were seen in training (3 trained on)' in said
 
 def test_recoded_copies_are_seen(job, tmp_path):
     raw, prepared, run = job
@@ -218,8 +215,8 @@ def test_a_predicted_training_picture_is_named(job, tmp_path):
 def test_note_counts():
     def rows(*uses): return pd.DataFrame(dict(seen=list(uses)))
     assert seen_note(rows()) == '' and seen_note(rows('', '')) == ''
-    assert '1 of 2 pictures' in seen_note(rows('seen', '')) and 'trained or tuned on' in seen_note(
-        rows('seen', ''))
+    assert '1 of 2 pictures' in seen_note(rows('seen', ''))
+    assert 'trained or tuned on' in seen_note(rows('seen', ''))
     assert seen_note(rows('train', 'unknown')).count('pictures') == 2
     assert list(is_seen(rows('train', 'valid', 'seen', 'unknown', ''))) == [True]*3 + [False]*2
 

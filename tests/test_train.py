@@ -12,7 +12,7 @@ def prepared(tmp_path_factory):
     return d/'prepared'
 
 def test_parts_of_a_batch_are_shrunk_once(prepared):
-    "Where the memory runs out in the epochs of small pictures, every part has the same, once shrunk size."
+    "Where the memory runs out in the epochs of small pictures, every part is shrunk once."
     from fetal_seg.loaders import get_dls
     from fetal_seg.train import SmallFirst, get_learner
     from fetal_seg.unet import UNet
@@ -44,16 +44,15 @@ def test_the_hash_alone_gives_no_spacing_at_another_size():
     from fetal_seg.data import match_table, provenance
     table = provenance()
     case = dict(image_sha256=None, annotation_sha256=None, dhash=table.dhash[500])
-    m = match_table(
-        pd.DataFrame([dict(case, height=540, width=800),
-                      dict(case, height=270, width=400)]), table)
+    sizes = dict(case, height=540, width=800), dict(case, height=270, width=400)
+    m = match_table(pd.DataFrame(sizes), table)
     assert m.exam.tolist() == [table.exam[500]]*2 and m.exam_source.tolist() == ['table:dhash']*2
     assert m.spacing[0] == table.pixel_size_mm[500] and np.isnan(m.spacing[1])
 
 SMALL = dict(preset='quick', size=(48,64), bs=4, depth=2, width=2, device='cpu')
 
 class Kill:
-    "A callback that ends the process's training at an epoch: in mid-epoch, or after the checkpoint and before the loggers."
+    "Ends a training at an epoch: in its middle, or between the checkpoint and the loggers."
     def __new__(cls, epoch, late=False):
         from fastai.callback.core import Callback
         def stop(self):
@@ -70,7 +69,7 @@ def events(run):
     return {k: [(e.step, e.value) for e in found.Scalars(k)] for k in found.Tags()['scalars']}
 
 def records(blob):
-    "The records of an offline file of Weights & Biases: LevelDB's log format after a header of 7 bytes."
+    "The records of an offline file of Weights & Biases: LevelDB's log after a header of 7 bytes."
     at, whole = 7, b''
     while at + 7 <= len(blob):
         if 32768 - at % 32768 < 7: at += 32768 - at % 32768; continue     # what is left of a block
@@ -84,14 +83,11 @@ def offline_rows(run):
     from wandb.proto.wandb_internal_pb2 import Record
     f, = run.glob('wandb/offline-run-*/*.wandb')
     blob = f.read_bytes()
-    rows = [
-        r.history.item
-        for r in map(Record.FromString, records(blob))
-        if r.WhichOneof('record_type') == 'history'
-    ]
-    return [{i.key or '.'.join(i.nested_key): json.loads(i.value_json)
-             for i in items}
-            for items in rows], blob
+    found = [Record.FromString(r) for r in records(blob)]
+    rows = [r.history.item for r in found if r.WhichOneof('record_type') == 'history']
+    def name(i): return i.key or '.'.join(i.nested_key)
+    def row(items): return {name(i): json.loads(i.value_json) for i in items}
+    return [row(items) for items in rows], blob
 
 @pytest.fixture(scope='module')
 def plain(prepared, tmp_path_factory):
@@ -102,7 +98,8 @@ def plain(prepared, tmp_path_factory):
 
 @pytest.mark.parametrize('late', [False, True])
 def test_a_resumed_training_is_logged_once(prepared, plain, tmp_path, late):
-    "Every epoch once, whether it was killed in mid-epoch or between the checkpoint and the loggers; and the loggers change no weight."
+    """Every epoch once, whether it was killed in mid-epoch or between the checkpoint and the
+    loggers; and the loggers change no weight."""
     from fetal_seg.train import train
     run, kw = tmp_path/'run', dict(epochs=3, loggers=('tensorboard', 'wandb'), **SMALL)
     with pytest.raises(KeyboardInterrupt): train(prepared, run, cbs=[Kill(1, late)], **kw)
@@ -112,8 +109,8 @@ def test_a_resumed_training_is_logged_once(prepared, plain, tmp_path, late):
     found, (rows, blob) = events(run), offline_rows(run)
     assert set(found) == set(log.columns) - {'epoch'}
     for k in found:
-        assert [s for s, _ in found[k]] == [0, 1, 2] and np.allclose([v for _, v in found[k]],
-                                                                     log[k], rtol=1e-6)
+        assert [s for s,_ in found[k]] == [0, 1, 2]
+        assert np.allclose([v for _,v in found[k]], log[k], rtol=1e-6)
         assert np.allclose([r[k] for r in rows], log[k])
     assert [r['_step'] for r in rows] == [0, 1, 2]
     for private in (str(prepared), str(tmp_path)): assert private.encode() not in blob
@@ -143,9 +140,9 @@ def test_online_gets_what_it_has_not(tmp_path, monkeypatch):
         def finish(self): seen.append('end')
     def init(**kw): seen.append((kw['mode'], kw['resume'], kw['id'])); return Run()
 
-    Settings = type(
-        'Settings', (),
-        dict(model_fields={'console': None}, __init__=lambda self, **kw: self.__dict__.update(kw)))
+    class Settings:
+        model_fields = {'console': None}
+        def __init__(self, **kw): self.__dict__.update(kw)
     monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init, Settings=Settings))
     monkeypatch.setenv('WANDB_MODE', 'online')
     for _ in range(2): WandB(tmp_path).replay([dict(epoch=i, dice=i/10) for i in range(3)])
@@ -162,7 +159,8 @@ for mode in sys.argv[2:]:
 '''
 
 def connections(folder, *modes):
-    "The exit status, and how often Weights & Biases knocks at the door that is given to it as its host and as every proxy."
+    """The exit status, and how often Weights & Biases knocks at the door that is given to it as its
+    host and as every proxy."""
     import os, socket, subprocess, sys, threading, time
     count = []
     with socket.create_server(('127.0.0.1', 0)) as door:
@@ -173,17 +171,11 @@ def connections(folder, *modes):
                 count.append(1); c.close()
         threading.Thread(target=open_door, daemon=True).start()
         url = f'http://127.0.0.1:{door.getsockname()[1]}'
-        env = {
-            **{k: v
-               for k, v in os.environ.items() if not k.startswith('WANDB_')}, 'WANDB_BASE_URL': url,
-            'WANDB_API_KEY': '0'*40,
-            **{k: url
-               for k in ('HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy')}, 'NO_PROXY': '',
-            'no_proxy': ''
-        }
-        job = subprocess.Popen([sys.executable, '-c', NOTHING_SENT,
-                                str(folder), *modes], env=env, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+        env = {k: v for k,v in os.environ.items() if not k.startswith('WANDB_')}
+        env |= dict.fromkeys(('HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy'), url)
+        env |= dict(WANDB_BASE_URL=url, WANDB_API_KEY='0'*40, NO_PROXY='', no_proxy='')
+        job = subprocess.Popen([sys.executable, '-c', NOTHING_SENT, str(folder), *modes], env=env,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             for _ in range(1200):
                 if job.poll() is not None or count: break     # it would go on knocking for minutes
@@ -193,8 +185,8 @@ def connections(folder, *modes):
 
 def test_nothing_is_sent_without_being_asked_for(tmp_path):
     assert connections(tmp_path, 'default', 'disabled') == (0, 0)
-    assert len(offline_rows(
-        tmp_path/'default')[0]) == 3 and not list(tmp_path.glob('disabled/wandb/*run-*'))
+    assert len(offline_rows(tmp_path/'default')[0]) == 3
+    assert not list(tmp_path.glob('disabled/wandb/*run-*'))
     assert connections(tmp_path, 'online')[1] > 0     # the door is one that it would use
 
 @pytest.mark.parametrize('name,module', [('tensorboard', 'torch.utils.tensorboard'),
@@ -203,11 +195,8 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, name, module):
     import sys
     from fetal_seg.train import get_loggers
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(
-            InputError, match=
-            rf"--log {name}: the package {name} is not installed; pip install 'fetal_seg\[{name}\]'"
-    ):
-        get_loggers([name], tmp_path)
+    says = rf"--log {name}: the package {name} is not installed; pip install 'fetal_seg\[{name}\]'"
+    with pytest.raises(InputError, match=says): get_loggers([name], tmp_path)
 
 def test_other_processes_log_nothing(tmp_path, monkeypatch):
     from fetal_seg.train import get_loggers
@@ -231,10 +220,10 @@ def test_train_json_tells_of_the_data(prepared, tmp_path):
     new = read_json(f)
     assert new['setup'] == old['setup'] and new['an_epoch'] == old['an_epoch']
     assert new['data']['digest'] == digest((prepared/'manifest.jsonl').read_text())
-    assert new['data']['splits'] == {
-        s: dict(cases=int((cases.split == s).sum()), exams=cases[cases.split == s].exam.nunique())
-        for s in ('train', 'valid', 'test')
-    }
+    for s in ('train', 'valid', 'test'):
+        part = cases[cases.split == s]
+        assert new['data']['splits'].pop(s) == dict(cases=len(part), exams=part.exam.nunique())
+    assert not new['data']['splits']
     lines = ['case,split', *sorted(f'{c},{s}' for c,s in zip(cases.case, cases.split))]
     assert new['data']['split_digest'] == digest('\n'.join(lines) + '\n')
 
@@ -251,8 +240,8 @@ def test_find_lr_leaves_no_trace(prepared, tmp_path, monkeypatch):
     b = find_lr(prepared, **kw)
     # only its own seed decides
     assert a.suggestion == b.suggestion and a.curve.equals(b.curve) and len(a.curve) == 30
-    assert a.curve.lr.is_monotonic_increasing and 1e-7 <= a.suggestion <= 10 and np.isfinite(
-        a.curve.loss).all()
+    assert a.curve.lr.is_monotonic_increasing and 1e-7 <= a.suggestion <= 10
+    assert np.isfinite(a.curve.loss).all()
     assert not list(tmp_path.iterdir())
 
 def test_find_lr_tells_what_it_cannot_use(prepared):
@@ -289,19 +278,17 @@ def test_starting_from_the_weights_that_ship(prepared, tmp_path, monkeypatch):
     t.train(prepared, tmp_path/'first', epochs=1, **SMALL)
     shipped = tmp_path/'unet'
     shipped.mkdir()
-    half = {
-        k: v.half() if v.is_floating_point() else v
-        for k, v in load_file(tmp_path/'first'/'weights.safetensors').items()
-    }
+    first = load_file(tmp_path/'first'/'weights.safetensors')
+    half = {k: v.half() if v.is_floating_point() else v for k,v in first.items()}
     save_file(half, shipped/'weights.safetensors')
     (shipped/'predictor.json').write_bytes((tmp_path/'first'/'predictor.json').read_bytes())
-    monkeypatch.setattr(t, 'SHIPPED', shipped)
+    monkeypatch.setattr(t, '_SHIPPED', shipped)
     start = t.get_network(t.get_recipe('quick'), 'shipped').state_dict()
-    assert start.keys() == half.keys() and all(
-        torch.equal(v, half[k].to(v.dtype)) for k, v in start.items())
+    assert start.keys() == half.keys()
+    assert all(torch.equal(v, half[k].to(v.dtype)) for k,v in start.items())
     assert {v.dtype for v in start.values()} == {torch.float32, torch.int64}
     small = {k: v for k,v in SMALL.items() if k not in ('width', 'depth')}
     t.train(prepared, tmp_path/'tuned', epochs=1, init='shipped', **small)
     assert t.read_json(tmp_path/'tuned'/'train.json')['setup']['width'] == 2
-    monkeypatch.setattr(t, 'SHIPPED', tmp_path/'nowhere')
+    monkeypatch.setattr(t, '_SHIPPED', tmp_path/'nowhere')
     with pytest.raises(InputError, match='nowhere'): t.get_network(t.get_recipe('quick'), 'shipped')
