@@ -38,7 +38,9 @@ def fit_temperature(
 )->float: # In [0.05, 20]
     "The temperature of the lowest negative log-likelihood."
     from scipy.optimize import minimize_scalar
-    best = minimize_scalar(lambda a: nll(logits, targ, np.exp(a)), bounds=(np.log(0.05), np.log(20)), method='bounded', options=dict(xatol=1e-4))
+    best = minimize_scalar(lambda a: nll(logits, targ, np.exp(a)),
+                           bounds=(np.log(0.05), np.log(20)), method='bounded',
+                           options=dict(xatol=1e-4))
     return float(np.exp(best.x))
 
 def grid_logits(
@@ -47,12 +49,18 @@ def grid_logits(
     cases, # Rows of its table
 )->tuple: # (logits, masks), (N, h, w) each, float32 and uint8: on the network's grid
     "Logits and masks on the network's own grid."
-    if predictor.members: raise InputError('predictor', f'an ensemble of {len(predictor.members)} networks, each with its own grid', 'give one network')
+    if predictor.members:
+        raise InputError(
+            'predictor',
+            f'an ensemble of {len(predictor.members)} networks, each with its own grid',
+            'give one network')
     out = []
     for r in cases.itertuples():
         canvas, affine = read_img(case_path(prepared, r)), [getattr(r, k) for k in AFFINE]
-        x, inner = to_input(canvas, predictor.size, predictor.intensity, picture_part(affine, (r.height, r.width), canvas.shape))
-        out.append((predictor.network(x[None])[0], warp_mask(read_mask(case_path(prepared, r, 'masks')), inner, predictor.size)))
+        x, inner = to_input(canvas, predictor.size, predictor.intensity,
+                            picture_part(affine, (r.height, r.width), canvas.shape))
+        out.append((predictor.network(x[None])[0],
+                    warp_mask(read_mask(case_path(prepared, r, 'masks')), inner, predictor.size)))
     return tuple(map(np.stack, zip(*out)))
 
 # %% ../nbs/05c_calibrate.ipynb #bc7f0cd3
@@ -63,7 +71,7 @@ class Sweep:
     def __init__(self,
         to_mask, # From a heatmap and a threshold to a mask, as `Predictor.to_mask`
         levels=LEVELS, # Thresholds to try, in (0, 1)
-    ): self.to_mask, self.levels, self.dices = to_mask, tuple(map(float, levels)), []
+    ):        self.to_mask, self.levels, self.dices = to_mask, tuple(map(float, levels)), []
 
     def add(self,
         heatmap, # (H, W) in [0, 1]
@@ -76,18 +84,21 @@ class Sweep:
     def table(self)->pd.DataFrame: # threshold; of Dice: mean, median, min
         "The scores by threshold."
         d = np.array(self.dices)
-        return pd.DataFrame(dict(threshold=self.levels, mean=d.mean(0), median=np.median(d, 0), min=d.min(0)))
+        return pd.DataFrame(
+            dict(threshold=self.levels, mean=d.mean(0), median=np.median(d, 0), min=d.min(0)))
 
     def best(self)->tuple: # (threshold, its mean Dice, the mean Dice at one half)
         "The threshold to take; one half unless another is clearly better."
         d, half = np.array(self.dices), int(np.argmin(np.abs(np.array(self.levels) - 0.5)))
         k = int(np.argmax(d.mean(0)))
         gain = d[:,k] - d[:,half]
-        if len(gain) < 2 or not gain.mean() > max(0.0005, 2*gain.std(ddof=1)/len(gain)**0.5): k = half
+        if len(gain) < 2 or not gain.mean() > max(0.0005, 2*gain.std(ddof=1)/len(gain)**0.5):
+            k = half
         return self.levels[k], float(d[:,k].mean()), float(d[:,half].mean())
 
 # %% ../nbs/05c_calibrate.ipynb #9a3279a8
-ONE_REGION = (('largest',), ('roundest',), ('largest', 'fill'), ('largest', 'fill', 'ellipse'), ('roundest', 'fill', 'ellipse'))
+ONE_REGION = (('largest',), ('roundest',), ('largest', 'fill'), ('largest', 'fill', 'ellipse'),
+              ('roundest', 'fill', 'ellipse'))
 ANY_REGIONS = ((), *((f'specks:{s:g}',) for s in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)),
                *((f'sure:{h:g}',) for h in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97)))
 PRICE = 0.02 # Mean Dice
@@ -127,11 +138,16 @@ def choose_post(
         d = np.array(sweep.dices)[:,sweep.levels.index(threshold)]
         first = d if first is None else first
         gain = d - first
-        rows.append(dict(post=' '.join(post), threshold=threshold, dice=dice, gain=float(gain.mean()), se=float(gain.std(ddof=1)/len(gain)**0.5) if len(gain) > 1 else float('inf')))
+        rows.append(
+            dict(post=' '.join(post), threshold=threshold, dice=dice, gain=float(gain.mean()),
+                 se=float(gain.std(ddof=1)/len(gain)**0.5) if len(gain) > 1 else float('inf')))
     table, k = pd.DataFrame(rows), 0
     for i,r in enumerate(rows):
         if r['gain'] > max(least, r['se']) + 1e-9 and r['dice'] > rows[k]['dice'] + 1e-9: k = i
-    sure = [i for i,r in enumerate(rows) if r['post'].startswith('sure:') and r['dice'] >= rows[k]['dice'] - price]
+    sure = [
+        i for i, r in enumerate(rows)
+        if r['post'].startswith('sure:') and r['dice'] >= rows[k]['dice'] - price
+    ]
     if price and sure: k = sure[-1]
     return list(sweeps)[k], table
 
@@ -148,23 +164,32 @@ def calibrate(
     table, predictor = read_cases(prepared), Predictor(run)
     cases, trained = table[table.split == split], table[table.split == 'train']
     if post is not None: candidates = [check_post(post)]
-    if cases.empty: raise InputError(prepared, f'no case in the split {split!r}', 'prepare with other fractions')
+    if cases.empty:
+        raise InputError(prepared, f'no case in the split {split!r}',
+                         'prepare with other fractions')
     z, y = (a.ravel() for a in grid_logits(predictor, prepared, cases))
     predictor.temperature = fit_temperature(z.astype(float), y)
-    one = candidates is None and one_region_each(prepared, table[table.split.isin(['train', split])])
+    one = candidates is None and one_region_each(prepared, table[table.split.isin(['train', split
+                                                                                   ])])
     if candidates is None: candidates = post_candidates(one, predictor.post)
     sweeps = {check_post(c): Sweep(partial(predictor.to_mask, post=c), levels) for c in candidates}
     for r in cases.itertuples():
-        heat, truth = get_heatmap(predictor, prepared, r), read_mask(case_path(prepared, r, 'full_masks'))
+        heat, truth = get_heatmap(predictor, prepared,
+                                  r), read_mask(case_path(prepared, r, 'full_masks'))
         for s in sweeps.values(): s.add(heat, truth)
     silent = not one and bool((table.area == 0).any())
     chosen, tried = choose_post(sweeps, 0.005 if one else 0.0005, PRICE*silent)
     best, dice, half = sweeps[chosen].best()
     learnt = _note_tuned(run, predictor, cases)
-    fitted = dict(temperature=predictor.temperature, threshold=best, post=list(chosen), fitted_on=dict(split=split, cases=len(cases), nll=nll(z, y), nll_fitted=nll(z, y, predictor.temperature),
-                  dice_at_half=half, dice_at_threshold=dice, sweep=sweeps[chosen].table()[['threshold', 'mean']].to_dict('list'), post=tried.to_dict('records'),
-                                 **(dict(trained_on=learnt) if learnt else {})))
-    familiar = fit_familiar(prepared_facts(prepared, trained, predictor.size)) if len(trained) else None
+    fitted = dict(
+        temperature=predictor.temperature, threshold=best, post=list(chosen), fitted_on=dict(
+            split=split, cases=len(cases), nll=nll(z, y),
+            nll_fitted=nll(z, y, predictor.temperature), dice_at_half=half, dice_at_threshold=dice,
+            sweep=sweeps[chosen].table()[['threshold',
+                                          'mean']].to_dict('list'), post=tried.to_dict('records'),
+            **(dict(trained_on=learnt) if learnt else {})))
+    familiar = fit_familiar(prepared_facts(prepared, trained,
+                                           predictor.size)) if len(trained) else None
     write_json(Path(run)/'predictor.json', {**predictor.contract, **fitted, 'familiar': familiar})
     return fitted
 
@@ -172,8 +197,10 @@ def _note_tuned(run, predictor, cases)->int: # How many of them were trained on
     "Add the cases to those that the run has seen; warn where it was trained on some."
     seen = predictor.seen(cases)
     learnt = int(np.isin(seen, ('train', 'seen')).sum())
-    if learnt: warnings.warn(f'{run}: {learnt} of the {len(cases)} cases that temperature and threshold are fitted on were seen '
-                             'in training: the heatmap will look surer than it is on new pictures', stacklevel=3)
+    if learnt:
+        warnings.warn(
+            f'{run}: {learnt} of the {len(cases)} cases that temperature and threshold are fitted on were seen '
+            'in training: the heatmap will look surer than it is on new pictures', stacklevel=3)
     if not np.isin(seen, USES).all(): (predictor.known | seen_cases(cases, 'valid')).save(run)
     return learnt
 
@@ -219,7 +246,8 @@ class Calibration:
         bins:int=10, # Of the reliability diagram
         width:int=10, # Of the band along the boundary, pixels on either side
     ):
-        self.temperature, self.bins, self.width, self.cases, self.changed = float(temperature), bins, width, 0, 0
+        self.temperature, self.bins, self.width, self.cases, self.changed = float(
+            temperature), bins, width, 0, 0
         self.sums = {}   # exam → (2, 2, bins, 3) and (2, 2, 2): pixels x when x (bins | nll, brier)
 
     def add(self,
@@ -229,15 +257,22 @@ class Calibration:
         **_, # What `Sweep` needs
     ):
         "Count one case."
-        z, y, band = np.asarray(logits, np.float32), np.asarray(truth) > 0, boundary_band(truth, self.width)
-        if not np.isfinite(z).all(): raise InputError('logits', f'the network gives NaN or infinity on a picture of the exam {exam}', 'the weights are damaged: train anew, or take other ones')
-        bins, losses = self.sums.setdefault(exam, (np.zeros((2, 2, self.bins, 3)), np.zeros((2, 2, 2))))
+        z, y, band = np.asarray(logits, np.float32), np.asarray(truth) > 0, boundary_band(
+            truth, self.width)
+        if not np.isfinite(z).all():
+            raise InputError('logits',
+                             f'the network gives NaN or infinity on a picture of the exam {exam}',
+                             'the weights are damaged: train anew, or take other ones')
+        bins, losses = self.sums.setdefault(exam, (np.zeros(
+            (2, 2, self.bins, 3)), np.zeros((2, 2, 2))))
         for j,T in enumerate((1., self.temperature)):
             p, loss = sigmoid(z/T), np.logaddexp(0, np.where(y, -z, z)/T)
             for i,part in enumerate((slice(None), band)):
                 bins[i,j] += _bin_sums(p[part].ravel(), y[part].ravel(), self.bins)
-                losses[i,j] += loss[part].sum(dtype=float), ((p[part] - y[part])**2).sum(dtype=float)
-        self.cases, self.changed = self.cases + 1, self.changed + int(np.count_nonzero((p > 0.5) != (z > 0)))
+                losses[i,
+                       j] += loss[part].sum(dtype=float), ((p[part] - y[part])**2).sum(dtype=float)
+        self.cases, self.changed = self.cases + 1, self.changed + int(
+            np.count_nonzero((p > 0.5) != (z > 0)))
 
     def _total(self): return (sum(s[k] for s in self.sums.values()) for k in (0, 1))
 
@@ -255,7 +290,10 @@ class Calibration:
         for i,where in enumerate(PIXELS):
             for j,when in enumerate(WHEN):
                 n = bins[i,j,:,0].sum()
-                rows.append(dict(pixels=where, heatmap=when, temperature=(1., self.temperature)[j], n=int(n), nll=losses[i,j,0]/n, brier=losses[i,j,1]/n, ece=calibration_error(self.reliability(where, when))))
+                rows.append(
+                    dict(pixels=where, heatmap=when, temperature=(1., self.temperature)[j],
+                         n=int(n), nll=losses[i, j, 0]/n, brier=losses[i, j, 1]/n,
+                         ece=calibration_error(self.reliability(where, when))))
         return pd.DataFrame(rows)
 
     def change(self,
@@ -264,14 +302,17 @@ class Calibration:
         seed:int=0,
     )->tuple: # (change of the ECE, after minus before; low, high: 95 % interval over exams, NaN for fewer than two)
         "By how much the temperature changes the expected calibration error."
-        each = np.stack([s[0][PIXELS.index(pixels)] for s in self.sums.values()])   # (exams, 2, bins, 3)
-        each = each[each[...,0].sum((1,2)) > 0]   # an exam without a boundary has nothing to say of it
+        # (exams, 2, bins, 3)
+        each = np.stack([s[0][PIXELS.index(pixels)] for s in self.sums.values()])
+        # an exam without a boundary has nothing to say of it
+        each = each[each[...,0].sum((1,2)) > 0]
         if not len(each): return (float('nan'),)*3
         def change(sums):
             e = np.abs(sums[...,1] - sums[...,2]).sum(-1)/sums[...,0].sum(-1)
             return e[...,1] - e[...,0]
         draws = np.random.default_rng(seed).multinomial(k := len(each), np.full(k, 1/k), size=n)
-        low, high = np.quantile(change(np.tensordot(draws, each, 1)), (0.025, 0.975)) if k > 1 else (np.nan, np.nan)
+        low, high = np.quantile(change(np.tensordot(draws, each, 1)),
+                                (0.025, 0.975)) if k > 1 else (np.nan, np.nan)
         return float(change(each.sum(0))), float(low), float(high)
 
 # %% ../nbs/05c_calibrate.ipynb #ae50b654
@@ -286,7 +327,8 @@ def _figure(width, height, **kw):
         a.grid(alpha=.25)
     return fig, axs
 
-STYLES = dict(before=dict(color=hex_colour(OKABE_ITO['vermillion']), ls='--', marker='s'), after=dict(color=hex_colour(OKABE_ITO['blue']), ls='-', marker='o'))
+STYLES = dict(before=dict(color=hex_colour(OKABE_ITO['vermillion']), ls='--', marker='s'),
+              after=dict(color=hex_colour(OKABE_ITO['blue']), ls='-', marker='o'))
 
 def plot_reliability(
     calibration, # A `Calibration`
@@ -299,9 +341,12 @@ def plot_reliability(
     when = WHEN if calibration.temperature != 1 else WHEN[1:]
     for i,w in enumerate(when):
         t, T = calibration.reliability(pixels, w), calibration.temperature if w == 'after' else 1
-        top.plot(t.confidence, t.share, ms=4, lw=1.4, label=f'{w}, T = {T:.2f}' if len(when) > 1 else 'T = 1', **STYLES[w])
-        left = np.minimum((t.confidence*calibration.bins).astype(int), calibration.bins-1)/calibration.bins
-        low.bar(left + (i+.5)/calibration.bins/len(when), t.n/t.n.sum(), .9/calibration.bins/len(when), color=STYLES[w]['color'])
+        top.plot(t.confidence, t.share, ms=4, lw=1.4,
+                 label=f'{w}, T = {T:.2f}' if len(when) > 1 else 'T = 1', **STYLES[w])
+        left = np.minimum(
+            (t.confidence*calibration.bins).astype(int), calibration.bins - 1)/calibration.bins
+        low.bar(left + (i+.5)/calibration.bins/len(when), t.n/t.n.sum(),
+                .9/calibration.bins/len(when), color=STYLES[w]['color'])
     top.set_ylabel('share in the region', fontsize=8); top.legend(fontsize=7.5, frameon=False)
     low.set_ylabel('of pixels', fontsize=8); low.set_xlabel('heatmap', fontsize=8)
     return fig
@@ -315,10 +360,17 @@ def plot_sweep(
     "Mean Dice by threshold, with the chosen point marked."
     fig, (ax,) = _figure(3.4, 2.6)
     fig.subplots_adjust(left=.19, right=.97, bottom=.17, top=.96)
-    if fitted: ax.plot(fitted['threshold'], fitted['mean'], color='.5', ls='--', lw=1.2, label='validation cases (used to choose)')
-    ax.plot(table.threshold, table['mean'], color=hex_colour(OKABE_ITO['blue']), lw=1.6, marker='o', ms=3, label='these cases')
-    ax.plot([threshold], [np.interp(threshold, table.threshold, table['mean'])], 'D', ms=8, mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']), label=f'chosen: {threshold:g}')
-    ax.set_xlabel('threshold', fontsize=8); ax.set_ylabel('mean Dice', fontsize=8); ax.legend(fontsize=7.5, frameon=False, loc='lower center')
+    if fitted:
+        ax.plot(fitted['threshold'], fitted['mean'], color='.5', ls='--', lw=1.2,
+                label='validation cases (used to choose)')
+    ax.plot(table.threshold, table['mean'], color=hex_colour(OKABE_ITO['blue']), lw=1.6, marker='o',
+            ms=3, label='these cases')
+    ax.plot([threshold], [np.interp(threshold, table.threshold, table['mean'])], 'D', ms=8,
+            mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']),
+            label=f'chosen: {threshold:g}')
+    ax.set_xlabel('threshold', fontsize=8)
+    ax.set_ylabel('mean Dice', fontsize=8)
+    ax.legend(fontsize=7.5, frameon=False, loc='lower center')
     return fig
 
 # %% ../nbs/05c_calibrate.ipynb #a8200b0e
@@ -327,15 +379,22 @@ def risk_coverage(
     by:str='sdc', # The confidence
 )->tuple: # (DataFrame: case, coverage, risk, best; dict: aurc, aurc_best, aurc_random, gain, worst, found)
     "What error is left when the least sure cases are looked at."
-    if by not in scores: raise InputError('by', f'the scores have no column {by!r}', 'score with a Predictor')
-    s = scores.dropna(subset=[by]).sort_values([by, 'case'], ascending=[False, True], ignore_index=True)
+    if by not in scores:
+        raise InputError('by', f'the scores have no column {by!r}', 'score with a Predictor')
+    s = scores.dropna(subset=[by]).sort_values([by, 'case'], ascending=[False, True],
+                                               ignore_index=True)
     if s.empty: raise InputError('scores', f'no case has a {by}', 'score with a Predictor')
     n, loss = len(s), (1 - s.dice).groupby(s[by]).transform('mean').to_numpy()
     k, tenth = np.arange(1, n+1), max(1, n//10)
-    curve = pd.DataFrame(dict(case=s.case, coverage=k/n, risk=np.cumsum(loss)/k, best=np.cumsum(np.sort(1 - s.dice))/k))
+    curve = pd.DataFrame(
+        dict(case=s.case, coverage=k/n, risk=np.cumsum(loss)/k,
+             best=np.cumsum(np.sort(1 - s.dice))/k))
     aurc, best, random = curve.risk.mean(), curve.best.mean(), loss.mean()
     found = len(set(s.case[-tenth:]) & set(s.sort_values(['dice', 'case']).case[:tenth]))
-    return curve, dict(aurc=float(aurc), aurc_best=float(best), aurc_random=float(random), gain=float((random-aurc)/(random-best)) if random - best > 1e-12 else float('nan'), worst=tenth, found=found)
+    return curve, dict(
+        aurc=float(aurc), aurc_best=float(best), aurc_random=float(random), gain=float(
+            (random-aurc)/(random-best)) if random - best > 1e-12 else float('nan'), worst=tenth,
+        found=found)
 
 def plot_risk(
     curve, # From `risk_coverage`
@@ -344,7 +403,12 @@ def plot_risk(
     fig, (ax,) = _figure(3.4, 2.6)
     fig.subplots_adjust(left=.19, right=.97, bottom=.17, top=.96)
     ax.axhline(curve.risk.iloc[-1], color='.5', lw=1.2, ls=':', label='random order')
-    ax.plot(curve.coverage, curve.risk, color=hex_colour(OKABE_ITO['blue']), lw=1.6, label='by confidence (SDC)')
-    ax.plot(curve.coverage, curve.best, color=hex_colour(OKABE_ITO['bluish_green']), lw=1.4, ls='--', label='by Dice (best)')
-    ax.set_xlabel('coverage: share of cases kept', fontsize=8); ax.set_ylabel('mean of 1 - Dice among them', fontsize=8); ax.set_ylim(0); ax.legend(fontsize=7.5, frameon=False)
+    ax.plot(curve.coverage, curve.risk, color=hex_colour(OKABE_ITO['blue']), lw=1.6,
+            label='by confidence (SDC)')
+    ax.plot(curve.coverage, curve.best, color=hex_colour(OKABE_ITO['bluish_green']), lw=1.4,
+            ls='--', label='by Dice (best)')
+    ax.set_xlabel('coverage: share of cases kept', fontsize=8)
+    ax.set_ylabel('mean of 1 - Dice among them', fontsize=8)
+    ax.set_ylim(0)
+    ax.legend(fontsize=7.5, frameon=False)
     return fig

@@ -29,7 +29,9 @@ def lesion_ious(
 )->np.ndarray: # (candidates, lesions) in [0, 1]
     "The IoU of each component of a prediction with each of the annotation."
     if np.shape(mask) != np.shape(truth):
-        raise InputError('mask', f'an array of shape {np.shape(mask)} beside an annotation of {np.shape(truth)}', 'score at the size of the annotation')
+        raise InputError(
+            'mask', f'an array of shape {np.shape(mask)} beside an annotation of {np.shape(truth)}',
+            'score at the size of the annotation')
     (p, n), (t, k) = components(mask), components(truth)
     both = np.bincount(p.ravel()*(k+1) + t.ravel(), minlength=(n+1)*(k+1)).reshape(n+1, k+1)
     inter = both[1:,1:]
@@ -59,7 +61,8 @@ def count_lesions(
     if not 0 < iou <= 1: raise InputError('iou', f'{iou}', 'give a number above 0, at most 1')
     near = lesion_ious(mask, truth) >= iou
     found = int(new_hits(near).sum())
-    return dict(lesions_truth=near.shape[1], lesions_pred=near.shape[0], lesions_found=found, false_positives=near.shape[0] - found)
+    return dict(lesions_truth=near.shape[1], lesions_pred=near.shape[0], lesions_found=found,
+                false_positives=near.shape[0] - found)
 
 # %% ../nbs/05d_detect.ipynb #85990207
 def share_interval(
@@ -83,7 +86,9 @@ def share_of(
     "A share with its interval; NaN where there is nothing to have a share of."
     values = np.asarray(values, float)
     if not len(values): return dict(mean=math.nan, low=math.nan, high=math.nan, n=0)
-    return dict(zip(('mean', 'low', 'high'), (float(values.mean()), *share_interval(values, exams, **kw))), n=len(values))
+    return dict(
+        zip(('mean', 'low', 'high'), (float(values.mean()), *share_interval(values, exams, **kw))),
+        n=len(values))
 
 # %% ../nbs/05d_detect.ipynb #ec7cb81c
 def auc(
@@ -92,7 +97,8 @@ def auc(
     weights=None, # (N,) how often each counts; None: once
 )->float: # In [0, 1]; NaN where one kind is missing
     "The probability that a picture with a region scores higher than one without."
-    positive, w = np.asarray(positive, bool), np.ones(len(worth)) if weights is None else np.asarray(weights, float)
+    positive, w = np.asarray(
+        positive, bool), np.ones(len(worth)) if weights is None else np.asarray(weights, float)
     _, at = np.unique(np.asarray(worth, float), return_inverse=True)
     yes, no = (np.bincount(at, w*o, minlength=1) for o in (positive, ~positive))
     if not (yes.sum() and no.sum()): return math.nan
@@ -113,7 +119,8 @@ def auc_interval(
     draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1/k), size=n)
     a = np.array([auc(worth, positive, d[exam]) for d in draws])
     a = a[~np.isnan(a)]
-    return tuple(map(float, np.quantile(a, [(1-level)/2, (1+level)/2]))) if len(a) else (math.nan, math.nan)
+    return tuple(map(float, np.quantile(a, [(1-level)/2,
+                                            (1+level)/2]))) if len(a) else (math.nan, math.nan)
 
 # %% ../nbs/05d_detect.ipynb #bf6526e9
 COUNTS = ('lesions_truth', 'lesions_pred', 'lesions_found', 'false_positives')
@@ -121,10 +128,15 @@ COUNTS = ('lesions_truth', 'lesions_pred', 'lesions_found', 'false_positives')
 def _of_lesions(scores, **kw):
     "Sensitivity, precision and false positives of counted lesions."
     n, exams = scores[list(COUNTS)].astype(int), scores.exam.to_numpy()
-    def each(of, hit): return np.concatenate([np.arange(k) < h for k,h in zip(n[of], n[hit])]) if len(n) else np.zeros(0), np.repeat(exams, n[of])
+
+    def each(of, hit):
+        return np.concatenate([np.arange(k) < h for k, h in zip(n[of], n[hit])
+                               ]) if len(n) else np.zeros(0), np.repeat(exams, n[of])
     low, high = bootstrap_mean(n.false_positives, exams, **kw)
-    return dict(lesion_sensitivity=share_of(*each('lesions_truth', 'lesions_found'), **kw), lesion_precision=share_of(*each('lesions_pred', 'lesions_found'), **kw),
-                false_positives=dict(mean=float(n.false_positives.mean()), low=low, high=high, n=len(n)))
+    return dict(
+        lesion_sensitivity=share_of(*each('lesions_truth', 'lesions_found'), **kw),
+        lesion_precision=share_of(*each('lesions_pred', 'lesions_found'), **kw),
+        false_positives=dict(mean=float(n.false_positives.mean()), low=low, high=high, n=len(n)))
 
 def detection(
     scores, # DataFrame, one row a case: exam, lesions_truth, lesions_pred, lesions_found, false_positives, area; heat_max where there are heatmaps
@@ -133,16 +145,21 @@ def detection(
 )->dict: # pictures, with_region, several, lesions, lesions_pred, lesions_found (counts); sensitivity, specificity, auc, lesion_sensitivity, lesion_precision, false_positives ({mean, low, high, n}); area_in_empty
     "Detection of pictures and of lesions, with intervals over exams."
     if missing := [c for c in ('exam', *COUNTS) if c not in scores]:
-        raise InputError('scores', f'the scores have no column {missing[0]!r}', 'score again: they are of an older version')
+        raise InputError('scores', f'the scores have no column {missing[0]!r}',
+                         'score again: they are of an older version')
     scores = scores.dropna(subset=list(COUNTS))
     there, called = scores.lesions_truth > 0, scores.lesions_pred > 0
-    out = dict(pictures=len(scores), with_region=int(there.sum()), several=int((scores.lesions_truth > 1).sum()), lesions=int(scores.lesions_truth.sum()),
-               lesions_pred=int(scores.lesions_pred.sum()), lesions_found=int(scores.lesions_found.sum()), iou=iou)
-    out.update(sensitivity=share_of(called[there], scores.exam[there], **kw), specificity=share_of(~called[~there], scores.exam[~there], **kw))
+    out = dict(pictures=len(scores), with_region=int(there.sum()), several=int(
+        (scores.lesions_truth > 1).sum()), lesions=int(scores.lesions_truth.sum()),
+               lesions_pred=int(scores.lesions_pred.sum()),
+               lesions_found=int(scores.lesions_found.sum()), iou=iou)
+    out.update(sensitivity=share_of(called[there], scores.exam[there], **kw),
+               specificity=share_of(~called[~there], scores.exam[~there], **kw))
     if 'heat_max' in scores and scores.heat_max.notna().all():
         low, high = auc_interval(scores.heat_max, there, scores.exam)
         out['auc'] = dict(mean=auc(scores.heat_max, there), low=low, high=high, n=len(scores))
-    out['area_in_empty'] = float(scores.area[~there].mean()) if 'area' in scores and (~there).any() else math.nan
+    out['area_in_empty'] = float(
+        scores.area[~there].mean()) if 'area' in scores and (~there).any() else math.nan
     return out | _of_lesions(scores, **kw)
 
 # %% ../nbs/05d_detect.ipynb #d4f72909
@@ -156,13 +173,19 @@ def by_class(
     for name,g in scores.groupby(column, sort=True) if column in scores else ():
         there, n = g.lesions_truth > 0, g[list(COUNTS)].sum()
         low, high = bootstrap_mean(g.dice, g.exam, **kw)
-        rows.append({'class': name or 'without a class', 'pictures': len(g), 'exams': g.exam.nunique(), 'with_region': int(there.sum()), 'dice': g.dice.mean(), 'low': low, 'high': high,
-                     'dice_with_region': g.dice[there].mean(), 'called': (g.lesions_pred > 0).mean(), 'lesions': int(n.lesions_truth), 'lesions_found': int(n.lesions_found),
-                     'lesion_sensitivity': n.lesions_found/n.lesions_truth if n.lesions_truth else math.nan, 'false_positives': n.false_positives/len(g)})
+        rows.append({
+            'class': name or 'without a class', 'pictures': len(g), 'exams': g.exam.nunique(),
+            'with_region': int(there.sum()), 'dice': g.dice.mean(), 'low': low, 'high': high,
+            'dice_with_region': g.dice[there].mean(), 'called': (g.lesions_pred > 0).mean(),
+            'lesions': int(n.lesions_truth), 'lesions_found': int(n.lesions_found),
+            'lesion_sensitivity': n.lesions_found/n.lesions_truth if n.lesions_truth else math.nan,
+            'false_positives': n.false_positives/len(g)
+        })
     return pd.DataFrame(rows)
 
 # %% ../nbs/05d_detect.ipynb #199d0385
-RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}   # false positives a picture
+# false positives a picture
+RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}
 
 class Froc:
     "Candidates of heatmaps, and what a limit on their score would find."
@@ -172,7 +195,8 @@ class Froc:
         by:str='max', # The score of a candidate: max or mean of the heatmap in it
         iou:float=FOUND, # The least IoU of a candidate and the lesion that it finds
     ):
-        if by not in ('max', 'mean'): raise InputError('by', f'{by!r} is not known', 'choose max or mean')
+        if by not in ('max', 'mean'):
+            raise InputError('by', f'{by!r} is not known', 'choose max or mean')
         self.to_mask, self.level, self.by, self.iou = to_mask or np.greater, level, by, iou
         self.worth, self.hit, self.at, self.lesions, self.exams = [], [], [], [], []
 
@@ -185,30 +209,41 @@ class Froc:
         "Count one case."
         mask = self.to_mask(heatmap, self.level)
         ious, (labels, n) = lesion_ious(mask, truth), components(mask)
-        worth = np.array((ndimage.maximum if self.by == 'max' else ndimage.mean)(heatmap, labels, np.arange(1, n+1)), float).reshape(-1)
+        worth = np.array(
+            (ndimage.maximum if self.by == 'max' else ndimage.mean)(heatmap, labels,
+                                                                    np.arange(1, n + 1)),
+            float).reshape(-1)
         order = np.argsort(-worth, kind='stable')
-        self.at += [len(self.lesions)]*n; self.worth += worth[order].tolist(); self.hit += new_hits(ious[order] >= self.iou).tolist()
+        self.at += [len(self.lesions)]*n
+        self.worth += worth[order].tolist()
+        self.hit += new_hits(ious[order] >= self.iou).tolist()
         self.lesions.append(ious.shape[1]); self.exams.append(exam)
 
     def _sums(self, weights):
         "(B, points) hits and false positives at each limit, highest first; (B,) lesions, pictures; `weights`: (B, pictures)."
         order = np.argsort(-np.array(self.worth), kind='stable')
         w, hit = weights[:,np.array(self.at, int)[order]], np.array(self.hit, bool)[order]
-        last = np.flatnonzero(np.append(np.diff(np.array(self.worth)[order]) != 0, True)) if len(order) else np.zeros(0, int)
+        last = np.flatnonzero(np.append(np.diff(np.array(self.worth)[order]) != 0,
+                                        True)) if len(order) else np.zeros(0, int)
         start = np.zeros((len(w), 1))   # a limit above all scores
         hits, fps = (np.hstack([start, np.cumsum(w*o, 1)[:,last]]) for o in (hit, ~hit))
-        return hits, fps, weights @ np.array(self.lesions, float), weights.sum(1), [math.inf, *np.array(self.worth)[order][last]]
+        return hits, fps, weights@np.array(self.lesions, float), weights.sum(1), [
+            math.inf, *np.array(self.worth)[order][last]
+        ]
 
     def curve(self)->pd.DataFrame: # limit (of the score), false_positives (a picture), sensitivity; the highest limit first
         "The FROC curve."
         hits, fps, lesions, n, limits = self._sums(np.ones((1, len(self.lesions))))
-        return pd.DataFrame(dict(limit=limits, false_positives=fps[0]/n[0], sensitivity=hits[0]/lesions[0] if lesions[0] else math.nan))
+        return pd.DataFrame(
+            dict(limit=limits, false_positives=fps[0]/n[0],
+                 sensitivity=hits[0]/lesions[0] if lesions[0] else math.nan))
 
     def _at_rates(self, weights):
         "(B, rates) sensitivities."
         hits, fps, lesions, n, _ = self._sums(weights)
         at = [(fps <= r*n[:,None] + 1e-9).sum(1) - 1 for r in RATES.values()]
-        with np.errstate(invalid='ignore', divide='ignore'): return np.stack([hits[np.arange(len(a)), a]/lesions for a in at], 1)
+        with np.errstate(invalid='ignore', divide='ignore'):
+            return np.stack([hits[np.arange(len(a)), a]/lesions for a in at], 1)
 
     def figures(self,
         n:int=1000, # Times drawn
@@ -218,13 +253,27 @@ class Froc:
         "The sensitivities at the fixed rates and their mean, with intervals over exams."
         names, exam = np.unique(np.array(self.exams, str), return_inverse=True)
         k, ends = len(names), [(1-level)/2, (1+level)/2]
-        draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1/k), size=n) if k > 1 else np.zeros((0, k))
-        parts = [self._at_rates(d[:,exam].astype(float)) for d in np.array_split(draws, 20) if len(d)]
-        s, drawn = self._at_rates(np.ones((1, len(exam))))[0], np.concatenate(parts) if parts else np.zeros((0, len(RATES)))
+        draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1/k),
+                                                        size=n) if k > 1 else np.zeros((0, k))
+        parts = [
+            self._at_rates(d[:, exam].astype(float)) for d in np.array_split(draws, 20) if len(d)
+        ]
+        s, drawn = self._at_rates(np.ones(
+            (1, len(exam))))[0], np.concatenate(parts) if parts else np.zeros((0, len(RATES)))
         drawn = drawn[np.isfinite(drawn).all(1)]   # draws without a lesion say nothing
-        def described(v, d): return dict(mean=float(v), **dict(zip(('low', 'high'), map(float, np.quantile(d, ends) if len(d) else (math.nan, math.nan)))))
-        return dict(sensitivity={r: described(v, d) for r,v,d in zip(RATES, s, drawn.T)}, cpm=described(s.mean(), drawn.mean(1)), level=self.level, by=self.by, iou=self.iou,
-                    candidates=len(self.worth), lesions=int(sum(self.lesions)), pictures=len(self.lesions))
+
+        def described(v, d):
+            return dict(
+                mean=float(v),
+                **dict(
+                    zip(('low', 'high'),
+                        map(float,
+                            np.quantile(d, ends) if len(d) else (math.nan, math.nan)))))
+        return dict(sensitivity={r: described(v, d)
+                                 for r, v, d in zip(RATES, s, drawn.T)},
+                    cpm=described(s.mean(), drawn.mean(1)), level=self.level, by=self.by,
+                    iou=self.iou, candidates=len(self.worth), lesions=int(sum(self.lesions)),
+                    pictures=len(self.lesions))
 
 # %% ../nbs/05d_detect.ipynb #97fdf748
 def plot_froc(
@@ -235,10 +284,19 @@ def plot_froc(
     from matplotlib.figure import Figure
     fig, c = Figure(figsize=(3.4, 2.6), dpi=100), froc.curve()
     ax = fig.add_axes((.16, .17, .81, .79))
-    far = max(c.false_positives.max()*1.08, detected['false_positives']['mean']*1.15 if detected else 0, 0.25)
-    ax.step([*c.false_positives, far], [*c.sensitivity, c.sensitivity.iloc[-1]], where='post', color=hex_colour(OKABE_ITO['blue']), lw=1.6, label=f'candidates above {froc.level:g}')
-    if detected: ax.plot(detected['false_positives']['mean'], detected['lesion_sensitivity']['mean'], 'D', ms=8, mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']), label='the mask')
+    far = max(c.false_positives.max()*1.08,
+              detected['false_positives']['mean']*1.15 if detected else 0, 0.25)
+    ax.step([*c.false_positives, far], [*c.sensitivity, c.sensitivity.iloc[-1]], where='post',
+            color=hex_colour(OKABE_ITO['blue']), lw=1.6, label=f'candidates above {froc.level:g}')
+    if detected:
+        ax.plot(detected['false_positives']['mean'], detected['lesion_sensitivity']['mean'], 'D',
+                ms=8, mfc='none', mew=1.8, color=hex_colour(OKABE_ITO['vermillion']),
+                label='the mask')
     ax.set_xlim(-.02*far, far); ax.set_ylim(-.02, 1.06)
-    ax.set_xlabel('false positives a picture', fontsize=8); ax.set_ylabel('sensitivity over lesions', fontsize=8)
-    ax.tick_params(labelsize=8); ax.grid(alpha=.25); ax.spines[['top','right']].set_visible(False); ax.legend(fontsize=7.5, frameon=False, loc='lower right')
+    ax.set_xlabel('false positives a picture', fontsize=8)
+    ax.set_ylabel('sensitivity over lesions', fontsize=8)
+    ax.tick_params(labelsize=8)
+    ax.grid(alpha=.25)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.legend(fontsize=7.5, frameon=False, loc='lower right')
     return fig

@@ -22,13 +22,15 @@ from .core import InputError, atomic_path, check_exists, digest, digest_file, ps
 from .data import match_table, provenance
 from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
-from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
-                                  picture_part, save_png, to_canvas, to_input, warp)
+from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse,
+                                  in_ellipse, invert, picture_part, save_png, to_canvas, to_input,
+                                  warp)
 from .seen import USES, Seen, fingerprint, read_seen, seen_table
 
 # %% ../nbs/05b_predict.ipynb #4bc20335
 def sigmoid(z):
-    z = np.clip(z, -60, 60).astype(np.float32)   # our own copy, so that the rest needs no more memory
+    # our own copy, so that the rest needs no more memory
+    z = np.clip(z, -60, 60).astype(np.float32)
     np.exp(-z, out=z); z += 1
     return np.reciprocal(z, out=z)
 
@@ -65,7 +67,10 @@ def roundest_component(
     labels, n = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
     if n < 2: return (labels > 0).astype(np.uint8)
     areas = np.bincount(labels.ravel())[1:]
-    worth = [a*max(own_ellipse(labels == i+1)[1], 0.01)**power if a > areas.max()/100 else 0 for i,a in enumerate(areas)]
+    worth = [
+        a*max(own_ellipse(labels == i + 1)[1], 0.01)**power if a > areas.max()/100 else 0
+        for i, a in enumerate(areas)
+    ]
     return (labels == 1 + int(np.argmax(worth))).astype(np.uint8)
 
 def remove_specks(
@@ -84,13 +89,17 @@ def keep_sure(
     heatmap=None, # (H, W) in [0, 1]
 )->np.ndarray: # (H, W) uint8 {0, 1}
     "The connected parts (over edges and corners) in which the heatmap reaches a height."
-    if heatmap is None: raise InputError('post', f"'sure:{height:g}' looks at the heatmap, and there is none", 'leave it out, or give the heatmap')
+    if heatmap is None:
+        raise InputError('post', f"'sure:{height:g}' looks at the heatmap, and there is none",
+                         'leave it out, or give the heatmap')
     labels, n = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
     keep = np.zeros(n+1, bool)
     keep[1:] = ndimage.maximum(heatmap, labels, np.arange(1, n+1)) >= height
     return keep[labels].astype(np.uint8)
 
-POST = dict(largest=largest_component, roundest=roundest_component, fill=lambda mask: fill(np.asarray(mask) > 0).astype(np.uint8), ellipse=to_ellipse, specks=remove_specks, sure=keep_sure)
+POST = dict(largest=largest_component, roundest=roundest_component,
+            fill=lambda mask: fill(np.asarray(mask) > 0).astype(np.uint8), ellipse=to_ellipse,
+            specks=remove_specks, sure=keep_sure)
 SIZED = ('specks', 'sure')   # steps that take a number, after a colon
 
 def check_post(
@@ -99,9 +108,16 @@ def check_post(
     "Raise unless every step is known, and has a number only where it takes one."
     for s in steps:
         name, colon, size = str(s).partition(':')
-        if name not in POST: raise InputError('post', f'{s!r} is no step', f'choose among {", ".join(POST)}')
-        if colon and name not in SIZED: raise InputError('post', f'{s!r}: {name} takes no number', f'write {name}')
-        if colon and not _is_share(size): raise InputError('post', f'{s!r}: {size!r} is no share of the picture' if name == 'specks' else f'{s!r}: {size!r} is no height of a heatmap', f'give a number between 0 and 1, such as {name}:{"0.002" if name == "specks" else "0.95"}')
+        if name not in POST:
+            raise InputError('post', f'{s!r} is no step', f'choose among {", ".join(POST)}')
+        if colon and name not in SIZED:
+            raise InputError('post', f'{s!r}: {name} takes no number', f'write {name}')
+        if colon and not _is_share(size):
+            raise InputError(
+                'post', f'{s!r}: {size!r} is no share of the picture'
+                if name == 'specks' else f'{s!r}: {size!r} is no height of a heatmap',
+                f'give a number between 0 and 1, such as {name}:{"0.002" if name == "specks" else "0.95"}'
+            )
     return tuple(map(str, steps))
 
 def _is_share(text):
@@ -112,7 +128,8 @@ def _is_share(text):
 def _step(step, mask, heatmap=None):
     "One step after the threshold."
     name, _, size = step.partition(':')
-    return POST[name](mask, *([float(size)] if size else []), **(dict(heatmap=heatmap) if name == 'sure' else {}))
+    return POST[name](mask, *([float(size)] if size else []),
+                      **(dict(heatmap=heatmap) if name == 'sure' else {}))
 
 def postprocess(
     mask, # (H, W) of 0 and 1
@@ -133,10 +150,14 @@ def picture_facts(
     p = np.asarray(x, float)[part]
     if min(p.shape) < 4: p = np.asarray(x, float)
     h, w = p.shape
-    ends = (slice(None, max(1, h//6)), slice(-max(1, h//6), None)), (slice(None, max(1, w//6)), slice(-max(1, w//6), None))
+    ends = (slice(None, max(1, h//6)), slice(-max(1, h//6), None)), (slice(None, max(1, w//6)),
+                                                                     slice(-max(1, w//6), None))
     corners = [np.mean([p[r,c].mean() for c in ends[1]]) for r in ends[0]]
     steps = [np.log(np.abs(np.diff(p, axis=a)).mean() + 1e-3) for a in (0, 1)]
-    return np.array([*np.quantile(p, (0.1, 0.5, 0.75, 0.9, 0.99)), (p <= 0.02).mean(), *corners, *steps, p[:h//2].mean() - p[h//2:].mean()])
+    return np.array([
+        *np.quantile(p, (0.1, 0.5, 0.75, 0.9, 0.99)), (p <= 0.02).mean(), *corners, *steps,
+        p[:h//2].mean() - p[h//2:].mean()
+    ])
 
 def grid_part(
     part, # Two slices of the canvas
@@ -145,7 +166,10 @@ def grid_part(
 )->tuple: # Two slices of the network's input
     "Where on the network's grid the picture is."
     sr, sc, r, c = affine
-    return tuple(slice(max(0, int(np.ceil((p.start or 0)/s - o/s))), max(1, int(((n if p.stop is None else p.stop) - o)/s))) for p,n,s,o in ((part[0], canvas[0], sr, r), (part[1], canvas[1], sc, c)))
+    return tuple(
+        slice(max(0, int(np.ceil((p.start or 0)/s -
+                                 o/s))), max(1, int(((n if p.stop is None else p.stop) - o)/s)))
+        for p, n, s, o in ((part[0], canvas[0], sr, r), (part[1], canvas[1], sc, c)))
 
 def fit_familiar(
     facts, # (N, k), from `picture_facts`
@@ -156,7 +180,9 @@ def fit_familiar(
     facts = np.asarray(facts, float)
     scale = facts.std(0) + 1e-6
     cov = LedoitWolf().fit(facts/scale)
-    familiar = dict(mean=facts.mean(0).tolist(), precision=(cov.precision_/np.outer(scale, scale)).tolist(), limit=1., n=len(facts))
+    familiar = dict(mean=facts.mean(0).tolist(),
+                    precision=(cov.precision_/np.outer(scale, scale)).tolist(), limit=1.,
+                    n=len(facts))
     own = [distance(f, familiar) for f in facts]
     return dict(familiar, limit=float(np.quantile(own, share)))
 
@@ -169,7 +195,8 @@ def distance(
     return float(np.sqrt(max(d @ np.asarray(familiar['precision']) @ d, 0))/familiar['limit'])
 
 # %% ../nbs/05b_predict.ipynb #7108113c
-SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else Path('../fetal_seg/assets/unet')
+SHIPPED = Path(__file__).parent/'assets'/'unet' if '__file__' in globals() else Path(
+    '../fetal_seg/assets/unet')
 
 class Predictor:
     "Heatmaps from weights: no Learner, no fastai."
@@ -180,25 +207,36 @@ class Predictor:
         device:str='cpu', # Where torch runs the network
     ):
         self.flips, self.device, self.members = flips, device, ()
-        if isinstance(weights, (list, tuple)): return self._ensemble([Predictor(w, flips, device) for w in weights])
+        if isinstance(weights, (list, tuple)):
+            return self._ensemble([Predictor(w, flips, device) for w in weights])
         self.weights = find_weights(weights)
         onnx = self.weights.suffix == '.onnx'
         self.contract = read_contract(contract_path(self.weights))
-        self.size, self.canvas, self.mode = tuple(self.contract['size']), tuple(self.contract['canvas']), self.contract['mode']
-        self.threshold, self.temperature, self.intensity = (self.contract[k] for k in ('threshold', 'temperature', 'intensity'))
-        self.post, self.familiar = check_post(self.contract.get('post', ('largest',))), self.contract.get('familiar')
+        self.size, self.canvas, self.mode = tuple(self.contract['size']), tuple(
+            self.contract['canvas']), self.contract['mode']
+        self.threshold, self.temperature, self.intensity = (self.contract[k]
+                                                            for k in ('threshold', 'temperature',
+                                                                      'intensity'))
+        self.post, self.familiar = check_post(self.contract.get(
+            'post', ('largest',))), self.contract.get('familiar')
         self.known = contract_seen(self.weights, self.contract)
-        self.forward = load_onnx(self.weights) if onnx else load_torch(self.weights, self.contract['network'], device)
+        self.forward = load_onnx(self.weights) if onnx else load_torch(
+            self.weights, self.contract['network'], device)
 
     def _ensemble(self, members):
         if not members: raise InputError('weights', 'an empty list', 'name one run folder or more')
         first = members[0]
         for m in members:
             for k in ('canvas', 'mode'):
-                if getattr(m, k) != getattr(first, k): raise InputError(m.weights, f'its {k} is {getattr(m, k)}, but {first.weights} has {getattr(first, k)}', 'average runs that were prepared alike')
+                if getattr(m, k) != getattr(first, k):
+                    raise InputError(
+                        m.weights,
+                        f'its {k} is {getattr(m, k)}, but {first.weights} has {getattr(first, k)}',
+                        'average runs that were prepared alike')
         self.members, self.weights = members, [m.weights for m in members]
         self.contract, self.size, self.canvas, self.mode, self.intensity = first.contract, first.size, first.canvas, first.mode, first.intensity
-        self.temperature, self.threshold, self.post, self.familiar = 1., float(np.mean([m.threshold for m in members])), first.post, first.familiar
+        self.temperature, self.threshold, self.post, self.familiar = 1., float(
+            np.mean([m.threshold for m in members])), first.post, first.familiar
         self.known = reduce(or_, (m.known for m in members))
 
     def network(self,
@@ -206,7 +244,8 @@ class Predictor:
     )->np.ndarray: # (B, h, w) float32, logits
         "Run the network, on the mirrored pictures too where `flips` says so."
         z = self.forward(x)
-        return (z + self.forward(np.ascontiguousarray(x[..., ::-1]))[..., ::-1])/2 if self.flips else z
+        return (z +
+                self.forward(np.ascontiguousarray(x[..., ::-1]))[..., ::-1])/2 if self.flips else z
 
     def from_canvas(self,
         canvas, # (H, W) uint8: a prepared picture
@@ -216,10 +255,13 @@ class Predictor:
         "The heatmap, at the original size, of a prepared picture."
         return sigmoid(self.logits(canvas, affine, shape) / self.temperature)
 
-    def logits(self, canvas, affine, shape)->np.ndarray: # `shape`, float32: before temperature and sigmoid
+    def logits(self, canvas, affine,
+               shape) -> np.ndarray:  # `shape`, float32: before temperature and sigmoid
         "The logits at the original size; arguments as for `from_canvas`."
-        if self.members: return np.mean([m.logits(canvas, affine, shape)/m.temperature for m in self.members], 0)
-        x, inner = to_input(canvas, self.size, self.intensity, picture_part(affine, shape, canvas.shape))
+        if self.members:
+            return np.mean([m.logits(canvas, affine, shape)/m.temperature for m in self.members], 0)
+        x, inner = to_input(canvas, self.size, self.intensity,
+                            picture_part(affine, shape, canvas.shape))
         return warp(self.network(x[None])[0], invert(compose(affine, inner)), shape, outside=None)
 
     def __call__(self,
@@ -231,7 +273,9 @@ class Predictor:
 
     def _read(self, img):
         if isinstance(img, (str, Path)): img = read_img(img)
-        if np.ndim(img) != 2: raise InputError('img', f'an array of shape {np.shape(img)}', 'give a grey picture, (H, W)')
+        if np.ndim(img) != 2:
+            raise InputError('img', f'an array of shape {np.shape(img)}',
+                             'give a grey picture, (H, W)')
         return img
 
     def to_mask(self,
@@ -240,20 +284,24 @@ class Predictor:
         post=None, # Steps after the threshold, out of `POST`; None: the contract's
     )->np.ndarray: # (H, W) uint8 {0, 1}
         "The prediction: the heatmap above a threshold, and what is done to it then."
-        return postprocess(heatmap > (self.threshold if threshold is None else threshold), self.post if post is None else post, heatmap)
+        return postprocess(heatmap > (self.threshold if threshold is None else threshold),
+                           self.post if post is None else post, heatmap)
 
     def unlike(self,
         img, # As for a call
     )->float: # >= 0, above 1 it is unlike; NaN where the weights do not know
         "How unlike the training pictures a picture is, in units of the limit."
         img = self._read(img)
-        return float('nan') if self.familiar is None else distance(canvas_facts(*to_canvas(img, self.canvas, self.mode), img.shape, self.size), self.familiar)
+        return float('nan') if self.familiar is None else distance(
+            canvas_facts(*to_canvas(img, self.canvas, self.mode), img.shape, self.size),
+            self.familiar)
 
     def seen(self,
         cases, # The table of a prepared folder, or rows of it; or pictures and paths, a list
     )->np.ndarray: # (N,) str: train, valid, seen (one of the two), unknown, or '': unseen
         "Which pictures these weights, or a member, were trained or tuned on."
-        if not isinstance(cases, pd.DataFrame): cases = pd.concat([fingerprint(self._read(c)) for c in cases])
+        if not isinstance(cases, pd.DataFrame):
+            cases = pd.concat([fingerprint(self._read(c)) for c in cases])
         return self.known.of(cases)
 
 def canvas_facts(
@@ -271,12 +319,14 @@ def find_weights(
     given=None, # A run folder, the weights file in it, or an ONNX file; None or 'shipped': the weights that ship
 )->Path: # The file with the numbers
     "The weights file that is meant."
-    given = check_exists(SHIPPED if given in (None, 'shipped') else given, 'run folder or weights file')
+    given = check_exists(SHIPPED if given in (None, 'shipped') else given,
+                         'run folder or weights file')
     return check_exists(given/'weights.safetensors' if given.is_dir() else given, 'weights file')
 
 def contract_path(weights:Path)->Path:
     "Where the contract of a weights file is."
-    return weights.with_suffix('.json') if weights.suffix == '.onnx' else weights.parent/'predictor.json'
+    return weights.with_suffix(
+        '.json') if weights.suffix == '.onnx' else weights.parent/'predictor.json'
 
 def read_contract(
     path, # predictor.json
@@ -285,12 +335,16 @@ def read_contract(
     c = read_json(path, 'file that says how the input of the network is made')
     for k,ok in CONTRACT.items():
         if not isinstance(c, dict) or k not in c or not ok(c[k]):
-            raise InputError(path, f'its {k} is {c.get(k, "missing") if isinstance(c, dict) else "missing"}', 'take the file that the training wrote beside the weights')
+            raise InputError(
+                path, f'its {k} is {c.get(k, "missing") if isinstance(c, dict) else "missing"}',
+                'take the file that the training wrote beside the weights')
     return c
 
-_pair = lambda v: isinstance(v, list) and len(v) == 2 and all(isinstance(x, int) and x > 0 for x in v)
+_pair = lambda v: isinstance(v, list) and len(v) == 2 and all(
+    isinstance(x, int) and x > 0 for x in v)
 _number = lambda v: isinstance(v, (int, float)) and v > 0
-CONTRACT = dict(size=_pair, canvas=_pair, mode=MODES.__contains__, threshold=_number, temperature=_number, intensity=INTENSITIES.__contains__,
+CONTRACT = dict(size=_pair, canvas=_pair, mode=MODES.__contains__, threshold=_number,
+                temperature=_number, intensity=INTENSITIES.__contains__,
                 network=lambda v: isinstance(v, dict))
 
 def contract_seen(
@@ -301,7 +355,8 @@ def contract_seen(
     if weights.suffix != '.onnx': return read_seen(weights.parent)
     try: return seen_table(contract['seen']) if 'seen' in contract else Seen()
     except (ValueError, TypeError) as e:
-        raise InputError(contract_path(weights), f'its seen is no list of pictures ({e})', 'write both files anew: fetal_seg_export') from e
+        raise InputError(contract_path(weights), f'its seen is no list of pictures ({e})',
+                         'write both files anew: fetal_seg_export') from e
 
 def load_model(
     path, # A safetensors file
@@ -311,12 +366,17 @@ def load_model(
     from safetensors.torch import load_file
     from fetal_seg.unet import UNet
     try: weights = load_file(path)
-    except Exception as e: raise InputError(path, f'this is no readable weights file ({e})', 'name a run folder that fetal_seg_train or fetal_seg_demo made') from e
+    except Exception as e:
+        raise InputError(path, f'this is no readable weights file ({e})',
+                         'name a run folder that fetal_seg_train or fetal_seg_demo made') from e
     try:
         model = UNet(**config)
         model.load_state_dict(weights)   # half precision becomes single
     except (RuntimeError, TypeError) as e:
-        raise InputError(path, f'its weights do not fit the network of predictor.json ({str(e).splitlines()[0]})', 'keep both files of a run together') from e
+        raise InputError(
+            path,
+            f'its weights do not fit the network of predictor.json ({str(e).splitlines()[0]})',
+            'keep both files of a run together') from e
     return model.eval()
 
 def fold_norms(
@@ -327,7 +387,8 @@ def fold_norms(
     from torch.nn.utils.fusion import fuse_conv_bn_eval
     for parts in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
         for i,(a,b) in enumerate(zip(parts[:-1], parts[1:])):
-            if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d): parts[i], parts[i+1] = fuse_conv_bn_eval(a, b), nn.Identity()
+            if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d):
+                parts[i], parts[i + 1] = fuse_conv_bn_eval(a, b), nn.Identity()
     return model
 
 def load_torch(
@@ -339,7 +400,10 @@ def load_torch(
     import torch
     model = fold_norms(load_model(path, config)).to(device, memory_format=torch.channels_last)
     def forward(x):
-        with torch.inference_mode(): return model(torch.from_numpy(x)[:,None].to(device).contiguous(memory_format=torch.channels_last))[:,0].cpu().numpy()
+        with torch.inference_mode():
+            return model(
+                torch.from_numpy(x)[:, None].to(device).contiguous(
+                    memory_format=torch.channels_last))[:, 0].cpu().numpy()
     return forward
 
 def load_onnx(
@@ -347,11 +411,17 @@ def load_onnx(
 )->callable: # (B, h, w) float32 → (B, h, w) float32, logits
     "The network, run by onnxruntime; torch is not imported."
     try: import onnxruntime
-    except ImportError as e: raise InputError(path, 'onnxruntime is missing', "pip install 'fetal_seg[onnx]'") from e
+    except ImportError as e:
+        raise InputError(path, 'onnxruntime is missing', "pip install 'fetal_seg[onnx]'") from e
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)   # as torch does; 0: one a core
-    try: session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    except Exception as e: raise InputError(path, f'this is no readable ONNX file ({str(e).splitlines()[0]})', 'write it anew: fetal_seg_export') from e
+    # as torch does; 0: one a core
+    options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options,
+                                               providers=['CPUExecutionProvider'])
+    except Exception as e:
+        raise InputError(path, f'this is no readable ONNX file ({str(e).splitlines()[0]})',
+                         'write it anew: fetal_seg_export') from e
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x[:,None]})[0][:,0]
 
@@ -362,7 +432,9 @@ def get_heatmap(
     row, # A row of its table
 )->np.ndarray: # (H, W) float32, the picture's original size
     "The heatmap of a prepared case."
-    return predictor.from_canvas(read_img(case_path(prepared, row)), [getattr(row, k) for k in AFFINE], (int(row.height), int(row.width)))
+    return predictor.from_canvas(read_img(case_path(prepared,
+                                                    row)), [getattr(row, k) for k in AFFINE],
+                                 (int(row.height), int(row.width)))
 
 def get_logits(
     predictor, # A `Predictor`
@@ -370,7 +442,8 @@ def get_logits(
     row, # A row of its table
 )->np.ndarray: # (H, W) float32, the picture's original size; before temperature and sigmoid
     "The logits of a prepared case."
-    return predictor.logits(read_img(case_path(prepared, row)), [getattr(row, k) for k in AFFINE], (int(row.height), int(row.width)))
+    return predictor.logits(read_img(case_path(prepared, row)), [getattr(row, k) for k in AFFINE],
+                            (int(row.height), int(row.width)))
 
 # %% ../nbs/05b_predict.ipynb #197348e7
 def prepared_facts(
@@ -379,13 +452,23 @@ def prepared_facts(
     size, # (h, w) of the network's input
 )->np.ndarray: # (N, k), from `picture_facts`
     "The facts of prepared cases."
-    return np.stack([canvas_facts(read_img(case_path(prepared, r)), [getattr(r, k) for k in AFFINE], (r.height, r.width), size) for r in cases.itertuples()])
+    return np.stack([
+        canvas_facts(read_img(case_path(prepared, r)), [getattr(r, k)
+                                                        for k in AFFINE], (r.height, r.width), size)
+        for r in cases.itertuples()
+    ])
 
 # %% ../nbs/05b_predict.ipynb #80e72c1b
-DISTURBED = {'as it is': lambda i: i, 'mirrored': lambda i: i[:,::-1], 'half the gain': lambda i: i//2, 'double the gain': lambda i: np.minimum(i.astype(int)*2, 255).astype(np.uint8),
-             'upside down': lambda i: i[::-1], 'on its side': lambda i: np.ascontiguousarray(np.rot90(i)), 'inverted': lambda i: 255-i, 'blurred (15x15)': lambda i: ndimage.uniform_filter(i, 15),
-             'with noise (sd 40)': lambda i: np.clip(i + np.random.default_rng(0).normal(0, 40, i.shape), 0, 255).astype(np.uint8),
-             'pixels shuffled': lambda i: np.random.default_rng(0).permutation(i.ravel()).reshape(i.shape), 'black': lambda i: i*0}
+DISTURBED = {
+    'as it is': lambda i: i, 'mirrored': lambda i: i[:, ::-1], 'half the gain': lambda i: i//2,
+    'double the gain': lambda i: np.minimum(i.astype(int)*2, 255).astype(np.uint8),
+    'upside down': lambda i: i[::-1], 'on its side': lambda i: np.ascontiguousarray(np.rot90(i)),
+    'inverted': lambda i: 255 - i, 'blurred (15x15)': lambda i: ndimage.uniform_filter(i, 15),
+    'with noise (sd 40)': lambda i: np.clip(i + np.random.default_rng(0).normal(0, 40, i.shape), 0,
+                                            255).astype(np.uint8),
+    'pixels shuffled': lambda i: np.random.default_rng(0).permutation(i.ravel()).reshape(i.shape),
+    'black': lambda i: i*0
+}
 
 def unlike_rates(
     predictor, # A `Predictor` that knows its training pictures
@@ -406,8 +489,12 @@ def soft_dice_confidence(
     return 2*float(np.sum(heatmap, where=inside, dtype=float))/whole if whole else 1.
 
 # %% ../nbs/05b_predict.ipynb #17e98d16
-ELLIPSE = ('ellipse_row', 'ellipse_col', 'ellipse_a', 'ellipse_b', 'ellipse_angle_deg', 'ellipse_a_mm', 'ellipse_b_mm')
-COLUMNS = ['name', 'file', 'width', 'height', 'area', 'confidence', 'sdc', 'circumference_mm', 'spacing_mm', *ELLIPSE, 'unlike', 'post', 'warnings', 'problem']
+ELLIPSE = ('ellipse_row', 'ellipse_col', 'ellipse_a', 'ellipse_b', 'ellipse_angle_deg',
+           'ellipse_a_mm', 'ellipse_b_mm')
+COLUMNS = [
+    'name', 'file', 'width', 'height', 'area', 'confidence', 'sdc', 'circumference_mm',
+    'spacing_mm', *ELLIPSE, 'unlike', 'post', 'warnings', 'problem'
+]
 
 def is_one_region(
     post, # The steps after the threshold
@@ -425,7 +512,8 @@ def measure_ellipse(
     try: row, col, a, b, angle = (float(v) for v in fit_ellipse(edge_points(mask)))
     except (InputError, np.linalg.LinAlgError): return dict.fromkeys(ELLIPSE, nan)
     if a > np.hypot(h, w): return dict.fromkeys(ELLIPSE, nan)
-    return dict(zip(ELLIPSE, (row, col, a, b, float(np.degrees(angle)) % 180, a*spacing, b*spacing)))
+    return dict(zip(ELLIPSE,
+                    (row, col, a, b, float(np.degrees(angle)) % 180, a*spacing, b*spacing)))
 
 def measure(
     heatmap, # (H, W) in [0, 1]
@@ -436,13 +524,16 @@ def measure(
 )->dict: # area (share of the picture), confidence (mean of the heatmap in the region), sdc, circumference_mm, `ELLIPSE`, warnings
     "What a prediction says in numbers."
     inside, notes, ellipse = mask > 0, [], measure_ellipse(mask, spacing)
-    out = dict(area=float(inside.mean()), confidence=float(heatmap[inside].mean()) if inside.any() else float('nan'), sdc=soft_dice_confidence(heatmap, mask), circumference_mm=float('nan'))
+    out = dict(area=float(inside.mean()),
+               confidence=float(heatmap[inside].mean()) if inside.any() else float('nan'),
+               sdc=soft_dice_confidence(heatmap, mask), circumference_mm=float('nan'))
     if one and not inside.any(): notes.append('no region was found')
     if one and components > 1: notes.append(f'{components} components above the threshold')
     if inside[[0,-1]].any() or inside[:,[0,-1]].any(): notes.append('the region touches the border')
     fits = np.isfinite(ellipse['ellipse_a'])
     if one and not fits: notes.append('no ellipse fits')
-    if fits and np.isfinite(spacing): out['circumference_mm'] = float(head_circumference(mask, 1.)*spacing)
+    if fits and np.isfinite(spacing):
+        out['circumference_mm'] = float(head_circumference(mask, 1.)*spacing)
     return dict(out, **ellipse, warnings='; '.join(notes))
 
 def predict_file(
@@ -457,7 +548,9 @@ def predict_file(
     picture = read_picture(path)
     img, spacing = picture.pixels, known_spacing(picture) if spacing is None else spacing
     heat = predictor(img)
-    mask, n, unlike = predictor.to_mask(heat), ndimage.label(heat > predictor.threshold, np.ones((3,3)))[1], predictor.unlike(img)
+    mask, n, unlike = predictor.to_mask(heat), ndimage.label(heat > predictor.threshold,
+                                                             np.ones(
+                                                                 (3, 3)))[1], predictor.unlike(img)
     save_png(Path(out)/f'{name}_heatmap.png', np.round(heat*65535).astype(np.uint16))
     save_png(Path(out)/f'{name}_mask.png', mask > 0)
     save_png(Path(out)/f'{name}_overlay.png', overlay(img, heatmap=heat, mask=mask))
@@ -466,8 +559,14 @@ def predict_file(
         row['warnings'] = '; '.join(filter(None, [row['warnings'], f'its size is unlike the training pictures\' {predictor.canvas[1]}x{predictor.canvas[0]}: it was scaled']))
     if predictor.known.of(fingerprint(img))[0] in USES:
         row['warnings'] = '; '.join(filter(None, [row['warnings'], 'these weights were trained or tuned on this picture: the result tells nothing about new ones']))
-    if unlike > 1: row['warnings'] = '; '.join(filter(None, [row['warnings'], f'it looks unlike the training pictures (distance {unlike:.1f} times the limit)']))
-    return dict(name=name, file=str(path), width=img.shape[1], height=img.shape[0], spacing_mm=spacing, unlike=unlike, post=' '.join(predictor.post), problem='', **row)
+    if unlike > 1:
+        row['warnings'] = '; '.join(
+            filter(None, [
+                row['warnings'],
+                f'it looks unlike the training pictures (distance {unlike:.1f} times the limit)'
+            ]))
+    return dict(name=name, file=str(path), width=img.shape[1], height=img.shape[0],
+                spacing_mm=spacing, unlike=unlike, post=' '.join(predictor.post), problem='', **row)
 
 @lru_cache(1)
 def _predictor(weights, digests, flips, device, threshold, post):
@@ -498,9 +597,13 @@ def predict_files(
     if scheduler or workers > 1:
         files = predictor.weights if predictor.members else [predictor.weights]
         digests = tuple(digest_file(g) for f in files for g in (f, contract_path(f)))
-        weights = tuple(str(f.absolute()) for f in files) if predictor.members else str(files[0].absolute())
-        make = partial(_predictor, weights, digests, predictor.flips, predictor.device, predictor.threshold, tuple(predictor.post))
-    rows = list(pstream(partial(_predict_job, make=make, out=Path(out).absolute(), spacing=spacing), list(zip(paths, names)), workers, desc, scheduler))
+        weights = tuple(str(f.absolute())
+                        for f in files) if predictor.members else str(files[0].absolute())
+        make = partial(_predictor, weights, digests, predictor.flips, predictor.device,
+                       predictor.threshold, tuple(predictor.post))
+    rows = list(
+        pstream(partial(_predict_job, make=make, out=Path(out).absolute(), spacing=spacing),
+                list(zip(paths, names)), workers, desc, scheduler))
     table = pd.DataFrame(rows, columns=COLUMNS)
     if (table.problem == '').any(): write_text(Path(out)/'predictions.csv', to_csv(table))
     return table
@@ -511,11 +614,20 @@ def check_free(
 ):
     "Raise if a file of another would be overwritten: results that are there must stand in the folder's predictions.csv."
     out = Path(out)
-    there = [f for n in names for k in ('heatmap', 'mask', 'overlay') if (f := out/f'{n}_{k}.png').exists()]
+    there = [
+        f for n in names for k in ('heatmap', 'mask', 'overlay')
+        if (f := out/f'{n}_{k}.png').exists()
+    ]
     if not there: return
-    ours = set(map(unguard, pd.read_csv(out/'predictions.csv', dtype=str, keep_default_na=False).get('name', []))) if (out/'predictions.csv').exists() else set()
+    ours = set(
+        map(unguard,
+            pd.read_csv(out/'predictions.csv', dtype=str, keep_default_na=False).get(
+                'name', []))) if (out/'predictions.csv').exists() else set()
     for f in there:
-        if f.stem.rsplit('_', 1)[0] not in ours: raise InputError(f, 'this file is there already, and fetal_seg_predict did not write it', 'choose another folder for the results (--out)')
+        if f.stem.rsplit('_', 1)[0] not in ours:
+            raise InputError(f,
+                             'this file is there already, and fetal_seg_predict did not write it',
+                             'choose another folder for the results (--out)')
 
 def result_names(
     paths, # Different pictures
@@ -523,7 +635,8 @@ def result_names(
     "What the results of pictures are called: the stem, with the folder and then a digest of the path where that is not enough."
     stem = lambda p: split_suffix(p.name)[0]
     names = [stem(p) for p in paths]
-    for naming in (lambda p: f'{p.parent.name}__{stem(p)}', lambda p: f'{stem(p)}-{digest(str(p.absolute()))[:8]}'):
+    for naming in (lambda p: f'{p.parent.name}__{stem(p)}',
+                   lambda p: f'{stem(p)}-{digest(str(p.absolute()))[:8]}'):
         n = pd.Series([o.lower() for o in names], dtype=object).value_counts()
         names = [o if n[o.lower()] == 1 else naming(p) for o,p in zip(names, paths)]
     return names
@@ -534,9 +647,13 @@ def known_spacing(
     "The side of a pixel, from the file (DICOM), or of a picture that the provenance table knows by its pixels, or by its difference hash and a size that its pictures have."
     if isinstance(picture, (str, Path)): picture = read_picture(picture)
     img, (row, col) = picture.pixels, picture.spacing
-    if np.isfinite([row, col]).all(): return float(row) if abs(row/col - 1) < 0.01 else float('nan')   # one number cannot say two
+    # one number cannot say two
+    if np.isfinite([row, col]).all(): return float(row) if abs(row/col - 1) < 0.01 else float('nan')
     if img.dtype != np.uint8: return float('nan')
-    one = pd.DataFrame([dict(image_sha256=digest(img), annotation_sha256=None, dhash=dhash(img), height=img.shape[0], width=img.shape[1])])
+    one = pd.DataFrame([
+        dict(image_sha256=digest(img), annotation_sha256=None, dhash=dhash(img),
+             height=img.shape[0], width=img.shape[1])
+    ])
     return float(match_table(one, provenance()).spacing.iloc[0])
 
 # %% ../nbs/05b_predict.ipynb #b3203ced
@@ -548,19 +665,30 @@ def export(
     "Write a network as an ONNX file with its input contract."
     from fetal_seg.unet import export_onnx
     weights, out = find_weights(weights), Path(out)
-    if weights.suffix == '.onnx': raise InputError(weights, 'this is an ONNX file already', 'name a run folder')
-    if out.suffix != '.onnx': raise InputError(out, 'its name does not end with .onnx', 'call it NAME.onnx; NAME.json is written beside it')
+    if weights.suffix == '.onnx':
+        raise InputError(weights, 'this is an ONNX file already', 'name a run folder')
+    if out.suffix != '.onnx':
+        raise InputError(out, 'its name does not end with .onnx',
+                         'call it NAME.onnx; NAME.json is written beside it')
     contract = read_contract(weights.parent/'predictor.json')
     h, w = contract['size']
     x = np.random.default_rng(0).random((3,h,w), np.float32)
     x[1], x[2] = x[1] > 0.5, 0
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as tmp:
-        export_onnx(load_model(weights, contract['network']), tmp, (h,w))
-        difference = float(np.abs(load_onnx(tmp)(x) - load_torch(weights, contract['network'])(x)).max())
-        if not difference <= tolerance: raise InputError(out, f'its logits differ from torch\'s by {difference:.2g}', f'the limit is {tolerance:g}; this combination of torch and onnxruntime cannot be used')
-    about = dict(input=dict(name='picture', shape=['batch', 1, h, w], dtype='float32', range=[0, 1], colour='grey'), output=dict(name='logits', shape=['batch', 1, h, w], dtype='float32'),
-                 steps=STEPS, weights_sha256=digest_file(weights), difference=difference)
+        export_onnx(load_model(weights, contract['network']), tmp, (h, w))
+        difference = float(
+            np.abs(load_onnx(tmp)(x) - load_torch(weights, contract['network'])(x)).max())
+        if not difference <= tolerance:
+            raise InputError(
+                out, f'its logits differ from torch\'s by {difference:.2g}',
+                f'the limit is {tolerance:g}; this combination of torch and onnxruntime cannot be used'
+            )
+    about = dict(
+        input=dict(name='picture', shape=['batch', 1, h, w], dtype='float32', range=[0, 1],
+                   colour='grey'), output=dict(name='logits', shape=['batch', 1, h, w],
+                                               dtype='float32'), steps=STEPS,
+        weights_sha256=digest_file(weights), difference=difference)
     contract = dict(contract, onnx=about, seen=read_seen(weights.parent).table.to_dict('list'))
     write_json(out.with_suffix('.json'), contract)
     return contract

@@ -1,4 +1,5 @@
-"Detection against its definitions, written with loops; specks and the choice of steps; evaluation of what is bad, has no region, or is of one exam."
+"""Detection against its definitions, written with loops; specks and the choice of steps;
+evaluation of what is bad, has no region, or is of one exam."""
 import itertools, json, math
 import numpy as np, pandas as pd
 import pytest
@@ -276,7 +277,8 @@ def test_specks_by_hand():
         with pytest.raises(InputError, match=says): check_post([bad])
 
 def test_steps_are_fitted():
-    "Small false parts in many pictures: specks are removed, and no more than is needed; in none: nothing is done."
+    """Small false parts in many pictures: specks are removed, and no more than is needed; in
+    none: nothing is done."""
     def sweeps(cases):
         out = {
             p: Sweep(lambda h, l, p=p: postprocess(h > l, p, h), (0.3, 0.5, 0.7))
@@ -332,7 +334,8 @@ def test_calibrate_knows_no_heads(lesions):
     calibrate(lesions/'run', lesions/'prepared')
 
 def test_job_on_lesions(lesions, tmp_path, capsys):
-    "Scores, summary and report of a run; the explorer finds them beside the run, but not those of another threshold."
+    """Scores, summary and report of a run; the explorer finds them beside the run, but not those
+    of another threshold."""
     from fetal_seg.explore import explore
     out = lesions/'evaluation'
     assert cli.evaluate(
@@ -378,7 +381,8 @@ def folders(tmp_path):
     return tmp_path
 
 def test_one_bad_of_many(folders, capsys):
-    "Another size, grey values, half a file, no picture at all: listed with the reason, the others are scored, status 1."
+    """Another size, grey values, half a file, no picture at all: listed with the reason, the
+    others are scored, status 1."""
     p = folders/'pred'
     write(p/'p0_v1_mask.png', np.zeros((32, 32)))
     write(p/'p1_v3_mask.png',

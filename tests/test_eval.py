@@ -1,4 +1,5 @@
-"Evaluation as people meet it: classes and kinds of two folders, several masks a picture, options that have no effect, intervals that are none."
+"""Evaluation as people meet it: classes and kinds of two folders, several masks a picture,
+options that have no effect, intervals that are none."""
 import json, re, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest

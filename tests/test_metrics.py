@@ -1,9 +1,10 @@
-"Metrics in bulk: every one against its definition, written with loops, and against tools written by others; intervals against draws one by one."
+"""Metrics in bulk: every one against its definition, written with loops, and against tools
+written by others; intervals against draws one by one."""
 import functools, math, subprocess, sys
 import numpy as np, pandas as pd
 import pytest
 from fetal_seg.core import InputError
-from fetal_seg.metrics import (METRICS, SURFACE, boundary, bootstrap_mean, compare, contour,
+from fetal_seg.metrics import (METRICS, SURFACE, boundary, bootstrap_mean, compare, contour_lengths,
                                head_circumference, score, score_case, score_surface, strata,
                                summarise, surface_distances)
 from fetal_seg.preprocess import in_ellipse
@@ -13,7 +14,8 @@ spacings = [(1., 1.), (0.3, 0.3), (0.5, 1.7), (2., 0.1)]
 kinds = ('empty', 'full', 'pixel', 'border', 'noise', 'pieces', 'ring', 'stripes')
 
 def random_mask(rng, kind, h, w):
-    "Empty, full, one pixel, touching two borders, noise, several rectangles, a frame, every other row or column."
+    """Empty, full, one pixel, touching two borders, noise, several rectangles, a frame, every
+    other row or column."""
     m = np.zeros((h, w), np.uint8)
     if kind == 'full': m[:] = 1
     if kind == 'pixel': m[rng.integers(h), rng.integers(w)] = 1
@@ -29,7 +31,8 @@ def random_mask(rng, kind, h, w):
 
 @functools.cache
 def pairs():
-    "(prediction, truth, spacing): all combinations of kinds; a quarter are one row or one column, some are shifted copies, some far apart."
+    """(prediction, truth, spacing): all combinations of kinds; a quarter are one row or one
+    column, some are shifted copies, some far apart."""
     out = []
     for i in range(n_pairs):
         rng = np.random.default_rng([3, i])
@@ -125,7 +128,7 @@ def test_counts():
 def test_boundaries():
     for m, _, s in pairs():
         assert boundary(m).tolist() == [list(o) for o in edge(m)]
-        points, lengths = contour(m, s)
+        points, lengths = contour_lengths(m, s)
         assert np.allclose(np.column_stack([points, lengths]), corners(m, s), rtol=0, atol=1e-12)
 
 def test_surface_scores():
@@ -143,7 +146,8 @@ def test_surface_scores_by_length():
         assert all(close(ours[k], expected[k]) for k in SURFACE), (ours, expected)
 
 def test_just_within_the_tolerance():
-    "Pixels whose distance is a whole number of pixels: the tolerance of just that many millimetres holds them, whatever the rounding."
+    """Pixels whose distance is a whole number of pixels: the tolerance of just that many
+    millimetres holds them, whatever the rounding."""
     rounded = 0
     for r, c, n in ((3, 4, 5), (5, 12, 13), (8, 15, 17), (0, 7, 7)):
         m, t = np.zeros((2, 20, 20), np.uint8)
@@ -378,7 +382,8 @@ def test_intervals_of_odd_samples(method):
 
 @pytest.mark.slow
 def test_coverage():
-    "65 exams of 1 to 4 pictures, scores as skewed as Dice, 3,000 times: by exam the interval holds the truth as often as it says; by picture it does not."
+    """65 exams of 1 to 4 pictures, scores as skewed as Dice, 3,000 times: by exam the interval
+    holds the truth as often as it says; by picture it does not."""
     rng, hits, truth = np.random.default_rng(9), np.zeros(3), 1 - 0.02*math.exp(0.1)
     for i in range(3000):
         e = np.repeat(np.arange(65), rng.choice([1, 2, 3, 4], 65, p=[0.5, 0.25, 0.15, 0.1]))
