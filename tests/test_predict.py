@@ -1,10 +1,10 @@
 "Prediction: the shipped weights, several processes, odd pictures, mixed ensembles, no network."
-import os, subprocess, sys
+import copy, inspect, os, subprocess, sys
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, read_json, write_json
 from fetal_seg.images import read_img
 from fetal_seg.phantom import simulate
-from fetal_seg.predict import SHIPPED, Predictor, predict_files, to_ellipse
+from fetal_seg.predict import SHIPPED, Ensemble, Predictor, predict_files, to_ellipse
 from fetal_seg.preprocess import save_png
 
 @pytest.fixture(scope='module')
@@ -120,6 +120,16 @@ def test_ellipse_leaves_another_region_alone():
     # an L: its ellipse would be another region
     m = np.zeros((60,90), np.uint8); m[5:55,5:10] = m[50:55,5:85] = 1
     assert np.array_equal(to_ellipse(m), m)
+
+def test_a_list_makes_an_ensemble(shipped):
+    "Of one network twice it is that network, to the last bit; and it survives a copy."
+    img, both = simulate(4, shape=(270,400))[0], Predictor([SHIPPED, SHIPPED])
+    assert isinstance(both, Ensemble) and isinstance(both, Predictor)
+    assert not isinstance(shipped, Ensemble) and shipped.members == ()
+    assert both.weights == [shipped.weights]*2 and both.threshold == shipped.threshold
+    for p in (both, copy.copy(both), Ensemble([shipped, shipped])):
+        assert np.array_equal(p(img), shipped(img))
+    assert list(inspect.signature(Predictor).parameters) == ['weights', 'flips', 'device']
 
 def test_members_prepared_otherwise_are_refused(tmp_path):
     other = tmp_path/'other'; other.mkdir()
