@@ -11,11 +11,17 @@ from fetal_seg.lesions import LESION_CLASSES, exam_lesions, lesion_distance, les
 CORNERS = np.ones((3,3))
 
 def pieces(mask): return ndimage.label(mask, CORNERS)[1]
-def digests(folder): return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+def digests(folder):
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(Path(folder).rglob('*'))
+        if p.is_file()
+    }
 def read(path): return np.array(Image.open(path))
 
 @pytest.fixture(scope='module')
-def raw(tmp_path_factory): return write_lesions(tmp_path_factory.mktemp('lesions')/'raw', n=30, seed=3, shape=(80,96))
+def raw(tmp_path_factory):
+    return write_lesions(tmp_path_factory.mktemp('lesions')/'raw', n=30, seed=3, shape=(80, 96))
 
 def test_masks_are_what_the_table_says(raw):
     "Each mask file holds its lesions as pieces that do not touch; together they are as many as exams.csv says."
@@ -33,11 +39,14 @@ def test_masks_are_what_the_table_says(raw):
 def test_written_masks_are_the_simulated_ones(raw):
     "Pixel for pixel, and the picture too."
     for row in plan_lesions(30, 3, (80,96)):
-        img, masks = simulate_lesions(row['seed'], row['shape'], row['exam_seed'], row['label'], row['lesions'])
+        img, masks = simulate_lesions(row['seed'], row['shape'], row['exam_seed'], row['label'],
+                                      row['lesions'])
         picture, *files = [read(raw/f) for f in lesion_files(row)]
         assert (picture == img).all()
         if row['files'] == len(masks): assert all((f == 255*m).all() for f,m in zip(files, masks))
-        else: assert len(files) == 1 and (files[0] == 255*np.array(sum(masks, np.zeros(img.shape, int)))).all()
+        else:
+            assert len(files) == 1 and (files[0] == 255*
+                                        np.array(sum(masks, np.zeros(img.shape, int)))).all()
 
 @pytest.mark.parametrize('shape', [(32,32), (40,200), (200,40), (97,131), (400,480)])
 def test_lesions_are_whole_and_apart(shape):
@@ -45,7 +54,10 @@ def test_lesions_are_whole_and_apart(shape):
     for seed in range(12):
         for n in (1,2,3):
             for label in LESION_CLASSES[:2]:
-                masks = [lesion_mask(lesion_distance(l, shape)) for l in exam_lesions(seed, np.random.default_rng([seed,n]), shape, label, n)]
+                masks = [
+                    lesion_mask(lesion_distance(l, shape))
+                    for l in exam_lesions(seed, np.random.default_rng([seed, n]), shape, label, n)
+                ]
                 assert len(masks) == n and all(pieces(m) == 1 for m in masks)
                 assert sum(masks).max() == 1 and pieces(sum(masks)) == n
 
@@ -65,16 +77,20 @@ def test_prepared_masks_are_the_files(raw, tmp_path):
     rows = pd.read_csv(raw/'exams.csv').set_index('case')
     for r in cases.itertuples():
         files = [read(p) > 0 for p in (raw/r.label).glob(f'{r.case}_mask*.png')]
-        assert (read_mask(case_path(tmp_path/'prepared', r, 'full_masks')) == np.any(files, 0)).all()
+        assert (read_mask(case_path(tmp_path/'prepared', r, 'full_masks')) == np.any(files,
+                                                                                     0)).all()
         assert r.exam == f'csv-{rows.exam[r.case]}'
     assert (cases.groupby('exam').split.nunique() == 1).all()
 
 def test_seeds_and_workers(raw, tmp_path):
     "The same seed gives the same bytes, with workers too; another seed gives other pictures of the same names."
-    assert digests(write_lesions(tmp_path/'two', n=30, seed=3, shape=(80,96), workers=2)) == digests(raw)
+    assert digests(write_lesions(tmp_path/'two', n=30, seed=3, shape=(80, 96),
+                                 workers=2)) == digests(raw)
     other = digests(write_lesions(tmp_path/'other', n=6, seed=4, shape=(80,96)))
     again = digests(write_lesions(tmp_path/'again', n=6, seed=5, shape=(80,96)))
-    assert not [f for f in other if again.get(f) == other[f] and f.endswith('.png') and '_mask' not in f]
+    assert not [
+        f for f in other if again.get(f) == other[f] and f.endswith('.png') and '_mask' not in f
+    ]
 
 def test_pictures_of_an_exam_are_alike():
     "Two pictures of an exam overlap; the speckle differs."
@@ -86,7 +102,8 @@ def test_classes_differ_as_described():
     "Benign lesions are wider than tall and fill their convex outline; malignant ones are taller than wide, and spiculated."
     def facts(label):
         out = []
-        for l in (exam_lesions(s, np.random.default_rng(s), (400,480), label, 1)[0] for s in range(30)):
+        for l in (exam_lesions(s, np.random.default_rng(s), (400, 480), label, 1)[0]
+                  for s in range(30)):
             m = lesion_mask(lesion_distance(l, (400,480))) > 0
             edge = m & ~ndimage.binary_erosion(m)
             out.append((l.b/l.a, edge.sum()**2/(4*np.pi*m.sum())))
@@ -94,16 +111,21 @@ def test_classes_differ_as_described():
     (flat, smooth), (tall, rough) = facts('benign'), facts('malignant')
     assert flat < 0.8 and tall > 0.9 and rough > 1.25*smooth
 
-@pytest.mark.parametrize('kw,text', [(dict(label='odd'), 'is not known'), (dict(label='normal', n=1), 'normal pictures have none'), (dict(n=0), 'normal pictures have none'),
-                                     (dict(n=4), 'ask for 0 to 3'), (dict(shape=(16,99)), '32 pixels')])
+@pytest.mark.parametrize('kw,text', [(dict(label='odd'), 'is not known'),
+                                     (dict(label='normal', n=1), 'normal pictures have none'),
+                                     (dict(n=0), 'normal pictures have none'),
+                                     (dict(n=4), 'ask for 0 to 3'),
+                                     (dict(shape=(16, 99)), '32 pixels')])
 def test_refusals(kw, text):
     with pytest.raises(InputError, match=text): simulate_lesions(0, **kw)
 
 def test_a_file_of_others_is_not_touched(raw, tmp_path):
-    with pytest.raises(InputError, match='choose an empty folder'): write_lesions(raw, n=30, seed=4, shape=(80,96))
+    with pytest.raises(InputError, match='choose an empty folder'):
+        write_lesions(raw, n=30, seed=4, shape=(80, 96))
     (tmp_path/'benign').mkdir()
     (tmp_path/'benign'/'mine.png').write_bytes(b'x')
-    with pytest.raises(InputError, match='do not belong'): write_lesions(tmp_path, n=3, shape=(80,96))
+    with pytest.raises(InputError, match='do not belong'):
+        write_lesions(tmp_path, n=3, shape=(80, 96))
     assert not (tmp_path/'normal').exists()
 
 def test_the_whole_job(tmp_path, capsys):
@@ -113,9 +135,12 @@ def test_the_whole_job(tmp_path, capsys):
     out = tmp_path/'demo'
     result = demo(out=out, epochs=1, size=(32,48), n=40, shape=(64,80), scene='lesions')
     assert result['cases'] == 40 and result['with_region'] + result['empty'] == result['test_cases']
-    assert not {'largest', 'roundest', 'ellipse'} & set(read_json(out/'run'/'predictor.json')['post'])
+    assert not {'largest', 'roundest', 'ellipse'} & set(
+        read_json(out/'run'/'predictor.json')['post'])
     text = closing_table(result)
     assert 'pictures with a lesion' in text and 'stayed empty' in text
     assert not [w for w in ('head', 'circumference', 'ellipse') if w in text.lower()]
-    with pytest.raises(InputError, match='is not known; choose one of heads, lesions'): demo(out=tmp_path/'x', scene='kidneys')
-    with pytest.raises(InputError, match='it holds a job with'): demo(out=out, epochs=1, size=(32,48), n=40, shape=(64,80))
+    with pytest.raises(InputError, match='is not known; choose one of heads, lesions'):
+        demo(out=tmp_path/'x', scene='kidneys')
+    with pytest.raises(InputError, match='it holds a job with'):
+        demo(out=out, epochs=1, size=(32, 48), n=40, shape=(64, 80))
