@@ -87,14 +87,17 @@ def check_labels(
     names = sorted(set(labels))
     if region is not None or len(names) < 2: return
     some = ', '.join(names[:8]) + ', ...'*(len(names) > 8)
-    raise InputError(where, f'{len(names)} labels: {some}', f'say which is the region: --region "{names[0]}", or --region any for all of them')
+    raise InputError(
+        where, f'{len(names)} labels: {some}',
+        f'say which is the region: --region "{names[0]}", or --region any for all of them')
 
 def is_meant(
     label:str, # Of a shape
     region=None, # As for `check_labels`
 )->bool:
     "Is a shape of the class that is meant? Names are compared in one spelling."
-    return region in (None, 'any') or bool(label.strip()) and region_name(label) == region_name(region)
+    return region in (None,
+                      'any') or bool(label.strip()) and region_name(label) == region_name(region)
 
 def draw_entry(
     where, # The document and its key, for errors
@@ -121,13 +124,20 @@ MOST = 1e6   # pixels: a coordinate beyond this is no place in a picture
 
 def _get(where, o, key, kind, what):
     "A value of a document, of the type that it must have."
-    if not isinstance(o, dict): raise InputError(where, f'{what} is {_typed(o)} and no object', f'export it again, or mend it: it needs {key}')
+    if not isinstance(o, dict):
+        raise InputError(where, f'{what} is {_typed(o)} and no object',
+                         f'export it again, or mend it: it needs {key}')
     if key not in o: raise InputError(where, f'{what} has no {key}', 'export it again, or mend it')
     v = o[key]
-    if not isinstance(v, kind) or isinstance(v, bool): raise InputError(where, f'the {key} of {what} is {_typed(v)}', f'export it again, or mend it: it should be {_KINDS[kind]}')
+    if not isinstance(v, kind) or isinstance(v, bool):
+        raise InputError(where, f'the {key} of {what} is {_typed(v)}',
+                         f'export it again, or mend it: it should be {_KINDS[kind]}')
     return v
 
-_KINDS = {dict: 'an object', list: 'a list', str: 'text', (int, float): 'a number', int: 'a whole number', (list, str): 'a list or text', (list, dict): 'a list or an object'}
+_KINDS = {
+    dict: 'an object', list: 'a list', str: 'text', (int, float): 'a number', int: 'a whole number',
+    (list, str): 'a list or text', (list, dict): 'a list or an object'
+}
 
 def _typed(v):
     "How a value of the wrong type is shown: its beginning, on one line."
@@ -142,16 +152,21 @@ def check_numbers(
 )->np.ndarray: # (N,) or (N, 2) float, finite
     "Numbers that can be places in a picture, or one line that says why not."
     try: a = np.asarray(values, float)
-    except (TypeError, ValueError): raise InputError(where, f'{what} has something that is no number', 'export it again, or mend it') from None
+    except (TypeError, ValueError):
+        raise InputError(where, f'{what} has something that is no number',
+                         'export it again, or mend it') from None
     if not np.isfinite(a).all() or (np.abs(a) > MOST).any():
         bad = a[~(np.abs(a) <= MOST)].ravel()[0]
-        raise InputError(where, f'{what} has the coordinate {bad}', 'export it again, or mend it: coordinates are pixels of the picture')
+        raise InputError(where, f'{what} has the coordinate {bad}',
+                         'export it again, or mend it: coordinates are pixels of the picture')
     return a
 
 def _polygon(where, what, label, points, least=3):
     "A polygon, checked."
     p = check_numbers(where, what, points)
-    if p.ndim != 2 or p.shape[1] != 2 or len(p) < least: raise InputError(where, f'{what} has {len(p) if p.ndim else 0} points with x and y', f'a polygon needs {least}: draw it anew, or take it out')
+    if p.ndim != 2 or p.shape[1] != 2 or len(p) < least:
+        raise InputError(where, f'{what} has {len(p) if p.ndim else 0} points with x and y',
+                         f'a polygon needs {least}: draw it anew, or take it out')
     return Shape(label, 'polygon', p)
 
 def _box(where, what, label, x0, y0, x1, y1):
@@ -161,11 +176,15 @@ def _box(where, what, label, x0, y0, x1, y1):
 def _ellipse(where, what, label, x, y, rx, ry, angle=0.):
     "An ellipse, checked."
     e = check_numbers(where, what, [x, y, rx, ry, angle])
-    if not (e[2:4] > 0).all(): raise InputError(where, f'{what} has the semi-axes {e[2]:g} and {e[3]:g}', 'draw it anew, or take it out')
+    if not (e[2:4] > 0).all():
+        raise InputError(where, f'{what} has the semi-axes {e[2]:g} and {e[3]:g}',
+                         'draw it anew, or take it out')
     return Shape(label, 'ellipse', tuple(e.tolist()))
 
 def _no_area(where, what, kind):
-    return InputError(where, f'{what} is of the type {kind!r}, which encloses nothing that could be a region', 'draw a polygon instead, or take it out')
+    return InputError(
+        where, f'{what} is of the type {kind!r}, which encloses nothing that could be a region',
+        'draw a polygon instead, or take it out')
 
 def _size(where, what, height, width):
     "(H, W), or None where it is not known."
@@ -180,26 +199,38 @@ def read_labelme(
 )->dict: # key ('') → Entry
     "The one picture of a labelme document."
     image = _get(path, doc, 'imagePath', str, 'this labelme file')
-    shapes = [_labelme_shape(path, s, f'shape {n}') for n,s in enumerate(_get(path, doc, 'shapes', list, 'this labelme file'), 1)]
-    return {'': Entry(image, _size(path, image, doc.get('imageHeight'), doc.get('imageWidth')), tuple(shapes))}
+    shapes = [
+        _labelme_shape(path, s, f'shape {n}')
+        for n, s in enumerate(_get(path, doc, 'shapes', list, 'this labelme file'), 1)
+    ]
+    return {
+        '': Entry(image, _size(path, image, doc.get('imageHeight'), doc.get('imageWidth')),
+                  tuple(shapes))
+    }
 
 def _labelme_shape(path, s, what):
     label, points = _get(path, s, 'label', str, what), _get(path, s, 'points', list, what)
     kind = s.get('shape_type') or 'polygon'
     what = f'{what} ({label})'
-    if kind in ('polygon', 'oriented_rectangle') or kind == 'rectangle' and len(points) > 2: return _polygon(path, what, label, points)
+    if kind in ('polygon', 'oriented_rectangle') or kind == 'rectangle' and len(points) > 2:
+        return _polygon(path, what, label, points)
     if kind not in ('rectangle', 'circle', 'mask'): raise _no_area(path, what, kind)
     p = check_numbers(path, what, points)
-    if p.shape != (2,2): raise InputError(path, f'{what} has {len(points)} points', f'a {kind} has two: draw it anew, or take it out')
+    if p.shape != (2, 2):
+        raise InputError(path, f'{what} has {len(points)} points',
+                         f'a {kind} has two: draw it anew, or take it out')
     (x0, y0), (x1, y1) = p.tolist()
     if kind == 'rectangle': return _box(path, what, label, x0, y0, x1, y1)
     if kind == 'circle': return _ellipse(path, what, label, x0, y0, *[math.hypot(x1-x0, y1-y0)]*2)
-    return Shape(label, 'bitmap', (round(y0), round(x0), _png(path, what, _get(path, s, 'mask', str, what))))
+    return Shape(label, 'bitmap',
+                 (round(y0), round(x0), _png(path, what, _get(path, s, 'mask', str, what))))
 
 def _png(path, what, text):
     "The mask in a base64 PNG."
     try: data = base64.b64decode(text, validate=True)
-    except binascii.Error: raise InputError(path, f'the mask of {what} is no base64 text', 'export it again, or mend it') from None
+    except binascii.Error:
+        raise InputError(path, f'the mask of {what} is no base64 text',
+                         'export it again, or mend it') from None
     return read_picture(f"{path}, the mask of {what}", data).pixels > 0
 
 # %% ../nbs/00c_exchange.ipynb #33198672
@@ -208,19 +239,31 @@ def read_coco(
     doc:dict, # Its content
 )->dict: # The image's id → Entry
     "The pictures of a COCO document, also those without annotations."
-    categories = _get(path, doc, 'categories', list, 'this COCO file') if doc.get('categories') is not None else []
-    names = {_id(path, c, f'category {n}'): _get(path, c, 'name', str, f'category {n}') for n,c in enumerate(categories, 1)}
+    categories = _get(path, doc, 'categories', list,
+                      'this COCO file') if doc.get('categories') is not None else []
+    names = {
+        _id(path, c, f'category {n}'): _get(path, c, 'name', str, f'category {n}')
+        for n, c in enumerate(categories, 1)
+    }
     images, shapes = {}, {}
     for n,i in enumerate(_get(path, doc, 'images', list, 'this COCO file'), 1):
         key, name = _id(path, i, f'image {n}'), _get(path, i, 'file_name', str, f'image {n}')
-        if key in images: raise InputError(path, f'two images with the id {key}', 'give each image an id of its own')
+        if key in images:
+            raise InputError(path, f'two images with the id {key}',
+                             'give each image an id of its own')
         images[key], shapes[key] = (name, _size(path, name, i.get('height'), i.get('width'))), []
     for n,a in enumerate(_get(path, doc, 'annotations', list, 'this COCO file'), 1):
         what = f'annotation {a.get("id", n)}' if isinstance(a, dict) else f'annotation {n}'
         image, category = _id(path, a, what, 'image_id'), _id(path, a, what, 'category_id')
-        if image not in images: raise InputError(path, f'{what} is of image {image}, which is not among its images', 'export it again, or take the annotation out')
-        if category not in names and names: raise InputError(path, f'{what} is of category {category}, which is not among its categories', 'export it again, or mend it')
-        shapes[image] += _segmentation(path, what, names.get(category, category), a, images[image][1])
+        if image not in images:
+            raise InputError(path, f'{what} is of image {image}, which is not among its images',
+                             'export it again, or take the annotation out')
+        if category not in names and names:
+            raise InputError(
+                path, f'{what} is of category {category}, which is not among its categories',
+                'export it again, or mend it')
+        shapes[image] += _segmentation(path, what, names.get(category, category), a,
+                                       images[image][1])
     return {k: Entry(name, size, tuple(shapes[k])) for k,(name,size) in images.items()}
 
 def _id(path, o, what, key='id'):
@@ -230,11 +273,17 @@ def _id(path, o, what, key='id'):
 def _segmentation(path, what, label, a, size):
     "The shapes of one annotation."
     s = a.get('segmentation')
-    if not s: raise InputError(path, f'{what} has no segmentation' + ', only a box'*('bbox' in a), 'draw its outline, or take it out')
+    if not s:
+        raise InputError(path, f'{what} has no segmentation' + ', only a box'*('bbox' in a),
+                         'draw its outline, or take it out')
     if isinstance(s, dict): return [Shape(label, 'bitmap', (0, 0, _runs(path, what, s, size)))]
-    if not isinstance(s, list): raise InputError(path, f'the segmentation of {what} is {_typed(s)}', 'export it again, or mend it: it should be a list of polygons')
+    if not isinstance(s, list):
+        raise InputError(path, f'the segmentation of {what} is {_typed(s)}',
+                         'export it again, or mend it: it should be a list of polygons')
     flat = [check_numbers(path, what, p) for p in s]
-    if any(p.ndim != 1 or len(p) % 2 for p in flat): raise InputError(path, f'a polygon of {what} is no list x1, y1, x2, y2, ...', 'export it again, or mend it')
+    if any(p.ndim != 1 or len(p) % 2 for p in flat):
+        raise InputError(path, f'a polygon of {what} is no list x1, y1, x2, y2, ...',
+                         'export it again, or mend it')
     return [_polygon(path, what, label, p.reshape(-1, 2)) for p in flat]
 
 # %% ../nbs/00c_exchange.ipynb #5776afa7
@@ -249,20 +298,33 @@ def from_runs(
 
 def _runs(path, what, s, size):
     "The mask of a COCO segmentation of run lengths."
-    shape, counts = check_numbers(path, f'the size of {what}', _get(path, s, 'size', list, what)), _get(path, s, 'counts', (list, str), what)
-    if shape.shape != (2,) or size and tuple(shape) != size: raise InputError(path, f'the size of {what} is {shape.tolist()}, and that of its image {list(size or [])}', 'export it again, or mend it')
+    shape, counts = check_numbers(path, f'the size of {what}',
+                                  _get(path, s, 'size', list,
+                                       what)), _get(path, s, 'counts', (list, str), what)
+    if shape.shape != (2,) or size and tuple(shape) != size:
+        raise InputError(
+            path,
+            f'the size of {what} is {shape.tolist()}, and that of its image {list(size or [])}',
+            'export it again, or mend it')
     shape = tuple(shape.astype(int))
     if isinstance(counts, list): return _from_counts(path, what, counts, shape)
     try: from pycocotools.mask import decode
-    except ImportError: raise InputError(path, f'{what} has packed run lengths, and pycocotools is not installed', "pip install 'fetal_seg[coco]'") from None
+    except ImportError:
+        raise InputError(path, f'{what} has packed run lengths, and pycocotools is not installed',
+                         "pip install 'fetal_seg[coco]'") from None
     try: return decode(dict(size=[int(n) for n in shape], counts=counts.encode('ascii'))) > 0
-    except Exception as e: raise InputError(path, f'the run lengths of {what} cannot be unpacked ({type(e).__name__})', 'export it again, or mend it') from None
+    except Exception as e:
+        raise InputError(path, f'the run lengths of {what} cannot be unpacked ({type(e).__name__})',
+                         'export it again, or mend it') from None
 
 def _from_counts(path, what, counts, shape, order='F'):
     "The mask of run lengths, checked."
     n = check_numbers(path, what, counts)
     if n.ndim != 1 or (n < 0).any() or (n % 1).any() or n.sum() != shape[0]*shape[1]:
-        raise InputError(path, f'the run lengths of {what} are for {n.sum():g} pixels, not for {shape[1]}x{shape[0]}', 'export it again, or mend it')
+        raise InputError(
+            path,
+            f'the run lengths of {what} are for {n.sum():g} pixels, not for {shape[1]}x{shape[0]}',
+            'export it again, or mend it')
     return from_runs(n, shape, order)
 
 # %% ../nbs/00c_exchange.ipynb #87533d38
@@ -272,22 +334,29 @@ def read_via(
 )->dict: # The picture's number in the file → Entry
     "The pictures of a VIA document."
     metadata, out = doc.get('_via_img_metadata', doc), {}
-    if not isinstance(metadata, dict): raise InputError(path, f'its _via_img_metadata is {_typed(metadata)}', 'export it again, or mend it')
+    if not isinstance(metadata, dict):
+        raise InputError(path, f'its _via_img_metadata is {_typed(metadata)}',
+                         'export it again, or mend it')
     for n,m in enumerate(metadata.values()):
         name = _get(path, m, 'filename', str, f'picture {n+1}')
         regions = _get(path, m, 'regions', (list, dict), name)
         regions = list(regions.values()) if isinstance(regions, dict) else regions
-        out[str(n)] = Entry(name, None, tuple(_via_shape(path, f'region {k} of {name}', r) for k,r in enumerate(regions, 1)))
+        out[str(n)] = Entry(
+            name, None,
+            tuple(_via_shape(path, f'region {k} of {name}', r) for k, r in enumerate(regions, 1)))
     return out
 
-VIA_LABELS = ('label', 'class', 'category', 'name', 'type')   # attributes that are asked for the class, in this order
+# attributes that are asked for the class, in this order
+VIA_LABELS = ('label', 'class', 'category', 'name', 'type')
 
 def _via_label(attributes):
     "The class out of a region's attributes."
     if not isinstance(attributes, dict) or not attributes: return 'region'
-    key = next((k for want in VIA_LABELS for k in attributes if k.strip().lower() == want), next(iter(attributes)))
+    key = next((k for want in VIA_LABELS for k in attributes if k.strip().lower() == want),
+               next(iter(attributes)))
     v = attributes[key]
-    return ' '.join(k for k,on in v.items() if on) if isinstance(v, dict) else str(v).strip()   # a box that was ticked
+    # a box that was ticked
+    return ' '.join(k for k,on in v.items() if on) if isinstance(v, dict) else str(v).strip()
 
 def _via_shape(path, what, region):
     s = _get(path, region, 'shape_attributes', dict, what)
@@ -295,7 +364,9 @@ def _via_shape(path, what, region):
     def number(*keys): return [_get(path, s, k, (int, float), what) for k in keys]
     if kind == 'polygon':
         x, y = (_get(path, s, k, list, what) for k in ('all_points_x', 'all_points_y'))
-        if len(x) != len(y): raise InputError(path, f'{what} has {len(x)} x and {len(y)} y', 'export it again, or mend it')
+        if len(x) != len(y):
+            raise InputError(path, f'{what} has {len(x)} x and {len(y)} y',
+                             'export it again, or mend it')
         return _polygon(path, what, label, list(zip(x, y)))
     if kind == 'rect':
         x, y, w, h = number('x', 'y', 'width', 'height')
@@ -303,11 +374,13 @@ def _via_shape(path, what, region):
     if kind == 'circle':
         x, y, r = number('cx', 'cy', 'r')
         return _ellipse(path, what, label, x, y, r, r)
-    if kind == 'ellipse': return _ellipse(path, what, label, *number('cx', 'cy', 'rx', 'ry'), s.get('theta') or 0.)
+    if kind == 'ellipse':
+        return _ellipse(path, what, label, *number('cx', 'cy', 'rx', 'ry'), s.get('theta') or 0.)
     raise _no_area(path, what, kind)
 
 # %% ../nbs/00c_exchange.ipynb #a5346813
-VIA_COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')   # of its CSV, among others
+# of its CSV, among others
+VIA_COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')
 
 def read_via_csv(
     path, # The document, for errors
@@ -317,10 +390,14 @@ def read_via_csv(
     rows = csv.DictReader(io.StringIO(text.lstrip('\ufeff').lstrip('#')))
     pictures = {}
     for n,r in enumerate(rows, 2):
-        if any(r.get(k) is None for k in VIA_COLUMNS): raise InputError(path, f'line {n} has too few columns', 'export it again, or mend it')
+        if any(r.get(k) is None for k in VIA_COLUMNS):
+            raise InputError(path, f'line {n} has too few columns', 'export it again, or mend it')
         try: shape, attributes = (json.loads(r[k] or '{}') for k in VIA_COLUMNS[1:])
-        except ValueError: raise InputError(path, f'a region in line {n} is no JSON', 'export it again; a spreadsheet may have changed it') from None
-        regions = pictures.setdefault(r['filename'], dict(filename=r['filename'], regions=[]))['regions']
+        except ValueError:
+            raise InputError(path, f'a region in line {n} is no JSON',
+                             'export it again; a spreadsheet may have changed it') from None
+        regions = pictures.setdefault(r['filename'], dict(filename=r['filename'],
+                                                          regions=[]))['regions']
         if shape: regions.append(dict(shape_attributes=shape, region_attributes=attributes))
     return read_via(path, pictures)
 
@@ -330,7 +407,9 @@ def parse_xml(
     data:bytes, # Its content
 )->ElementTree.Element: # The root
     "Parse XML that defines no entities."
-    def refuse(*args): raise InputError(path, 'it has a document type, which could hold entities', 'export it as "CVAT for images 1.1", which has none')
+    def refuse(*args):
+        raise InputError(path, 'it has a document type, which could hold entities',
+                         'export it as "CVAT for images 1.1", which has none')
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     try:
@@ -346,42 +425,69 @@ def read_cvat(
     root, # The root of its XML
 )->dict: # The image's id → Entry
     "The pictures of a document of CVAT for images."
-    if root.find('track') is not None: raise InputError(path, 'this is CVAT for video', 'export it as "CVAT for images 1.1"')
+    if root.find('track') is not None:
+        raise InputError(path, 'this is CVAT for video', 'export it as "CVAT for images 1.1"')
     out = {}
     for n,i in enumerate(root.iter('image'), 1):
         key, name = i.get('id', str(n)), _attribute(path, i, 'name', f'image {n}')
-        if not re.fullmatch(r'[\w-]+', key): raise InputError(path, f'the id of image {n} is {_typed(key)}', 'export it again, or mend it: it should be a whole number')
-        if key in out: raise InputError(path, f'two images with the id {key}', 'give each image an id of its own')
-        shapes = [_cvat_shape(path, f'shape {k} of {name}', s, _attribute(path, s, 'label', f'shape {k} of {name}')) for k,s in enumerate((s for s in i if s.tag != 'tag'), 1)]
-        out[key] = Entry(name, _size(path, name, *(_floats(path, name, [v])[0] if (v := i.get(a)) else None for a in ('height', 'width'))), tuple(shapes))
+        if not re.fullmatch(r'[\w-]+', key):
+            raise InputError(path, f'the id of image {n} is {_typed(key)}',
+                             'export it again, or mend it: it should be a whole number')
+        if key in out:
+            raise InputError(path, f'two images with the id {key}',
+                             'give each image an id of its own')
+        shapes = [
+            _cvat_shape(path, f'shape {k} of {name}', s,
+                        _attribute(path, s, 'label', f'shape {k} of {name}'))
+            for k, s in enumerate((s for s in i if s.tag != 'tag'), 1)
+        ]
+        out[key] = Entry(
+            name,
+            _size(
+                path, name,
+                *(_floats(path, name, [v])[0] if (v := i.get(a)) else None
+                  for a in ('height', 'width'))), tuple(shapes))
     return out
 
 def _attribute(path, e, key, what):
-    if key not in e.attrib: raise InputError(path, f'{what} has no {key}', 'export it again, or mend it')
+    if key not in e.attrib:
+        raise InputError(path, f'{what} has no {key}', 'export it again, or mend it')
     return e.get(key)
 
 def _floats(path, what, texts):
-    return check_numbers(path, what, [float(t) if re.fullmatch(r'\s*[-+]?(\d+\.?\d*|\.\d+|nan|inf)([eE][-+]?\d+)?\s*', t, re.IGNORECASE) else t for t in texts]).tolist()
+    return check_numbers(path, what, [
+        float(t) if re.fullmatch(r'\s*[-+]?(\d+\.?\d*|\.\d+|nan|inf)([eE][-+]?\d+)?\s*', t,
+                                 re.IGNORECASE) else t for t in texts
+    ]).tolist()
 
 def _cvat_shape(path, what, s, label):
     def numbers(*keys): return _floats(path, what, [_attribute(path, s, k, what) for k in keys])
     turn = math.radians(_floats(path, what, [s.get('rotation') or '0'])[0])
     if s.tag == 'polygon':
-        points = [_floats(path, what, p.split(',')) for p in _attribute(path, s, 'points', what).split(';') if p.strip()]
-        if any(len(p) != 2 for p in points): raise InputError(path, f'{what} has a point without x and y', 'export it again, or mend it')
+        points = [
+            _floats(path, what, p.split(','))
+            for p in _attribute(path, s, 'points', what).split(';')
+            if p.strip()
+        ]
+        if any(len(p) != 2 for p in points):
+            raise InputError(path, f'{what} has a point without x and y',
+                             'export it again, or mend it')
         return _polygon(path, what, label, points)
-    if s.tag == 'ellipse': return _ellipse(path, what, label, *numbers('cx', 'cy', 'rx', 'ry'), turn)
+    if s.tag == 'ellipse':
+        return _ellipse(path, what, label, *numbers('cx', 'cy', 'rx', 'ry'), turn)
     if s.tag == 'box':
         box = _box(path, what, label, *numbers('xtl', 'ytl', 'xbr', 'ybr'))
         c, sn = math.cos(turn), math.sin(turn)
-        return box if not turn else box._replace(data=(box.data - box.data.mean(0)) @ [[c, sn], [-sn, c]] + box.data.mean(0))
+        return box if not turn else box._replace(
+            data=(box.data - box.data.mean(0))@[[c, sn], [-sn, c]] + box.data.mean(0))
     if s.tag != 'mask': raise _no_area(path, what, s.tag)
     left, top, w, h = (round(v) for v in numbers('left', 'top', 'width', 'height'))
     counts = _floats(path, what, _attribute(path, s, 'rle', what).split(','))
     return Shape(label, 'bitmap', (top, left, _from_counts(path, what, counts, (h, w), 'C')))
 
 # %% ../nbs/00c_exchange.ipynb #3190be43
-DOCUMENTS = ('labelme', 'coco', 'via', 'cvat')   # kinds of documents, which are names of layouts too
+# kinds of documents, which are names of layouts too
+DOCUMENTS = ('labelme', 'coco', 'via', 'cvat')
 ENDINGS = r'(.+\.(?:json|xml|csv))(?:#([\w-]+))?'   # a document, and the key of an entry in it
 
 class Document(NamedTuple):
@@ -402,21 +508,30 @@ def _read_document(path, changed, size):
     "A document that has so many bytes and was changed then."
     path, ending = Path(path), Path(path).suffix.lower()
     try: data = path.read_bytes()
-    except OSError as e: raise InputError(path, f'this file cannot be read ({e.strerror})', 'get the right to read it, or take it out') from None
+    except OSError as e:
+        raise InputError(path, f'this file cannot be read ({e.strerror})',
+                         'get the right to read it, or take it out') from None
     if ending == '.csv':
         first = data[:2000].decode('utf-8', 'replace').splitlines()[:1]
-        return Document('via', read_via_csv(path, _decoded(path, data))) if first and all(c in first[0] for c in VIA_COLUMNS) else None
+        return Document('via', read_via_csv(path, _decoded(
+            path, data))) if first and all(c in first[0] for c in VIA_COLUMNS) else None
     if ending == '.xml':
         root = parse_xml(path, data)
         return Document('cvat', read_cvat(path, root)) if root.tag == 'annotations' else None
     try: doc = json.loads(_decoded(path, data))
-    except (ValueError, RecursionError) as e: raise InputError(path, f'this is no JSON ({e})', 'export it again, or take it out') from None
+    except (ValueError, RecursionError) as e:
+        raise InputError(path, f'this is no JSON ({e})',
+                         'export it again, or take it out') from None
     kind = _json_kind(doc)
-    return Document(kind, dict(labelme=read_labelme, coco=read_coco, via=read_via)[kind](path, doc)) if kind else None
+    return Document(kind,
+                    dict(labelme=read_labelme, coco=read_coco, via=read_via)[kind](
+                        path, doc)) if kind else None
 
 def _decoded(path, data):
     try: return data.decode('utf-8-sig')
-    except UnicodeDecodeError as e: raise InputError(path, f'this is no text in UTF-8 ({e.reason})', 'export it again, or take it out') from None
+    except UnicodeDecodeError as e:
+        raise InputError(path, f'this is no text in UTF-8 ({e.reason})',
+                         'export it again, or take it out') from None
 
 def _json_kind(doc):
     "What a JSON is, by its keys."
@@ -424,7 +539,9 @@ def _json_kind(doc):
     if {'imagePath', 'shapes'} & set(doc): return 'labelme'
     if len({'images', 'annotations', 'categories'} & set(doc)) >= 2: return 'coco'
     first = next(iter(doc.values()), None)
-    if '_via_img_metadata' in doc or isinstance(first, dict) and {'filename', 'regions'} <= set(first): return 'via'
+    if '_via_img_metadata' in doc or isinstance(first, dict) and {'filename', 'regions'
+                                                                  } <= set(first):
+        return 'via'
 
 # %% ../nbs/00c_exchange.ipynb #3729d531
 def is_entry(
@@ -447,14 +564,22 @@ def find_entry(raw, ref)->Entry:
     "The entry that a reference names."
     file, key = re.fullmatch(ENDINGS, str(ref), re.IGNORECASE | re.DOTALL).groups()
     document = read_document(Path(raw)/file)
-    if document is None or (key or '') not in document.entries: raise InputError(Path(raw)/ref, 'there is no such entry', 'find the cases again: the document has changed')
+    if document is None or (key or '') not in document.entries:
+        raise InputError(
+            Path(raw)/ref, 'there is no such entry',
+            'find the cases again: the document has changed')
     return document.entries[key or '']
 
 def entry_bytes(
     entry:Entry, # From `find_entry`
 )->bytes: # Equal for equal entries only
     "What identifies an entry."
-    def one(s): return [s.label, s.kind, *([*s.data[:2], list(s.data[2].shape), digest(s.data[2])] if s.kind == 'bitmap' else np.asarray(s.data, float).tolist())]
+    def one(s):
+        return [
+            s.label, s.kind,
+            *([*s.data[:2], list(s.data[2].shape),
+               digest(s.data[2])] if s.kind == 'bitmap' else np.asarray(s.data, float).tolist())
+        ]
     return to_json([entry.image, entry.size, [one(s) for s in entry.shapes]]).encode()
 
 # %% ../nbs/00c_exchange.ipynb #94419134
@@ -466,7 +591,8 @@ def read_documents(
     out = {}
     for f in files:
         name = f.rpartition('/')[2]
-        if name.startswith('.') or not re.fullmatch(r'.+\.(?:json|xml|csv)', name, re.IGNORECASE): continue
+        if name.startswith('.') or not re.fullmatch(r'.+\.(?:json|xml|csv)', name, re.IGNORECASE):
+            continue
         try: d = read_document(Path(raw)/f)
         except InputError as e: d = e
         if d is not None: out[f] = d
@@ -474,7 +600,8 @@ def read_documents(
 
 def _plain_path(path):
     "A path with /, without . and .., in one Unicode form."
-    path = os.path.normpath(unicodedata.normalize('NFC', path).replace('\\', '/')).replace('\\', '/')
+    path = os.path.normpath(unicodedata.normalize('NFC', path).replace('\\',
+                                                                       '/')).replace('\\', '/')
     return re.sub(r'^(\.\./)+|^[A-Za-z]:/+|^/+|^\./', '', path)
 
 def find_picture(
@@ -487,18 +614,22 @@ def find_picture(
     folder, wanted = file.rpartition('/')[0], _plain_path(image)
     beside = _plain_path(f'{folder}/{image}') if not re.match(r'[A-Za-z]:|[/\\]', image) else None
     named = pictures.get(wanted.rpartition('/')[2], [])
-    steps = ([p for p in named if _plain_path(p) == beside], [p for p in named if f'/{_plain_path(p)}'.endswith(f'/{wanted}')], named)
+    steps = ([p for p in named if _plain_path(p) == beside],
+             [p for p in named if f'/{_plain_path(p)}'.endswith(f'/{wanted}')], named)
     found = next((s for s in steps if s), [])
     if found or not same_stem: return found
     stem = os.path.splitext(_plain_path(file))[0]
-    return [p for ps in pictures.values() for p in ps if os.path.splitext(_plain_path(p))[0] == stem]
+    return [
+        p for ps in pictures.values() for p in ps if os.path.splitext(_plain_path(p))[0] == stem
+    ]
 
 def by_name(
     pictures, # Paths below the raw folder
 )->dict: # Name without folders, in one Unicode form → paths
     "Pictures by their names."
     out = {}
-    for p in pictures: out.setdefault(unicodedata.normalize('NFC', p.rpartition('/')[2]), []).append(p)
+    for p in pictures:
+        out.setdefault(unicodedata.normalize('NFC', p.rpartition('/')[2]), []).append(p)
     return out
 
 def match_entries(
@@ -510,9 +641,12 @@ def match_entries(
     names, found, lost = by_name(pictures), {}, []
     for file,d in documents.items():
         for key,e in d.entries.items() if isinstance(d, Document) and d.kind == kind else ():
-            ref, own = f'{file}#{key}' if key else file, find_picture(file, e.image, names, kind == 'labelme')
+            ref, own = f'{file}#{key}' if key else file, find_picture(file, e.image, names,
+                                                                      kind == 'labelme')
             if len(own) == 1: found.setdefault(own[0], []).append(ref)
-            else: lost.append((ref, f'{len(own)} pictures could be its {e.image}' if own else f'its picture {e.image} is not here'))
+            else:
+                lost.append((ref, f'{len(own)} pictures could be its {e.image}'
+                             if own else f'its picture {e.image} is not here'))
     return found, lost
 
 # %% ../nbs/00c_exchange.ipynb #8a4f1bb2
@@ -525,8 +659,10 @@ def check_regions(
     refs = sorted(r for joined in refs for r in joined.split('|') if is_entry(r))
     labels = {s.label for r in refs for s in find_entry(raw, r).shapes}
     check_labels(raw, labels, region)
-    if refs and not any(is_meant(l, region) for l in labels) and (labels or region not in (None, 'any')):
-        raise InputError('--region', f'no shape of {Path(raw).name} has the label {region!r}', f'choose among {", ".join(sorted(labels)[:8]) or "none"}, or any')
+    if refs and not any(is_meant(l, region)
+                        for l in labels) and (labels or region not in (None, 'any')):
+        raise InputError('--region', f'no shape of {Path(raw).name} has the label {region!r}',
+                         f'choose among {", ".join(sorted(labels)[:8]) or "none"}, or any')
 
 # %% ../nbs/00c_exchange.ipynb #14c3c1d4
 def nnunet_labels(
@@ -536,9 +672,12 @@ def nnunet_labels(
     path = Path(raw)/'dataset.json'
     if not path.exists(): return {}
     labels = _get(path, read_json(path, 'dataset.json'), 'labels', dict, 'this dataset.json')
-    pairs = [(v, k) if re.fullmatch(r'\d+', k) and isinstance(v, str) else (k, v) for k,v in labels.items()]
+    pairs = [(v, k) if re.fullmatch(r'\d+', k) and isinstance(v, str) else (k, v)
+             for k, v in labels.items()]
     try: out = {n: [int(i) for i in (v if isinstance(v, list) else [v])] for n,v in pairs}
-    except (TypeError, ValueError): raise InputError(path, 'one of its labels has no whole number', 'mend it: {"background": 0, "tumour": 1}') from None
+    except (TypeError, ValueError):
+        raise InputError(path, 'one of its labels has no whole number',
+                         'mend it: {"background": 0, "tumour": 1}') from None
     return {n: v for n,v in out.items() if v != [0] and n != 'ignore'}
 
 def label_value(
@@ -548,7 +687,11 @@ def label_value(
     "The value of a class in masks, where its name is given and nnU-Net's dataset.json knows it."
     values = {} if region in (None, 'any') else nnunet_labels(raw)
     if str(region) not in values: return region
-    if len(values[region]) > 1: raise InputError('--region', f'{region!r} is a union of the values {", ".join(map(str, values[region]))}', 'name one value, or any')
+    if len(values[region]) > 1:
+        raise InputError(
+            '--region',
+            f'{region!r} is a union of the values {", ".join(map(str, values[region]))}',
+            'name one value, or any')
     return values[region][0]
 
 # %% ../nbs/00c_exchange.ipynb #b75e4fc5
@@ -557,13 +700,18 @@ def trace(
 )->list: # Closed walks along the edges of pixels, one unit a step: (N, 2) whole x and y each; the outer one first, then the holes'
     "The contours of a region."
     q, at, todo = np.pad(part, 1), {}, {}
-    sides = ((1,0), (0,0), q[:-2,1:-1]), ((0,1), (1,0), q[1:-1,2:]), ((-1,0), (1,1), q[2:,1:-1]), ((0,-1), (0,1), q[1:-1,:-2])   # step, its start, the neighbour
+    # step, its start, the neighbour
+    sides = ((1, 0), (0, 0), q[:-2, 1:-1]), ((0, 1), (1, 0),
+                                             q[1:-1,
+                                               2:]), ((-1, 0), (1, 1),
+                                                      q[2:, 1:-1]), ((0, -1), (0, 1), q[1:-1, :-2])
     for step,(x,y),neighbour in sides:
         for r,c in np.argwhere(part & ~neighbour).tolist():
             at.setdefault((c+x, r+y), []).append(step)
             todo[c+x, r+y, step] = True
     loops = []
-    for edge in sorted(todo, key=lambda e: (e[1], e[0])):   # the first point is the upper left one of all that is left
+    # the first point is the upper left one of all that is left
+    for edge in sorted(todo, key=lambda e: (e[1], e[0])):
         loop = []
         while todo.pop(edge, False):
             x, y, (dx,dy) = edge
@@ -588,7 +736,8 @@ def straighten(
     middle, step = (loop + np.roll(loop, -1, 0))/2, np.roll(loop, -1, 0) - loop
     n, out, i = len(loop), [], 0
     if n < 9: return corners(loop)   # one or two pixels: a square says it better than its middles
-    middle, upright = np.concatenate([middle, middle[:1]]), np.append(step[:,0] == 0, step[0,0] == 0)
+    middle, upright = np.concatenate([middle, middle[:1]]), np.append(step[:, 0] == 0, step[0,
+                                                                                            0] == 0)
     while i < n:
         out.append(middle[i])
         j = i + 1
@@ -599,7 +748,8 @@ def straighten(
 def _passes(m, upright):
     "Does the straight line from the first gate's middle to the last one's pass all gates between?"
     a, d, inner = m[0], m[-1] - m[0], m[1:-1]
-    along = np.where(upright[1:-1], 1, 0)                   # an upright step is passed along a row: at its y
+    # an upright step is passed along a row: at its y
+    along = np.where(upright[1:-1], 1, 0)
     k = np.arange(len(inner))
     with np.errstate(divide='ignore', invalid='ignore'):
         t = (inner[k,along] - a[along])/d[along]
@@ -626,7 +776,9 @@ def mask_to_polygons(
     out = []
     for n,(rows,cols) in enumerate(ndimage.find_objects(labels), 1):
         loops = trace(labels[rows,cols] == n)
-        out.append(join_holes([(corners if exact_corners else straighten)(l) for l in loops]) + [cols.start, rows.start])
+        out.append(
+            join_holes([(corners if exact_corners else straighten)(l)
+                        for l in loops]) + [cols.start, rows.start])
     return out
 
 # %% ../nbs/00c_exchange.ipynb #1dfa4535
@@ -639,22 +791,36 @@ def to_labelme(
     label:str='region', # The class
 )->dict: # What labelme reads
     "A mask as a labelme document."
-    shapes = [dict(label=label, points=p.tolist(), group_id=None, description='', shape_type='polygon', flags={}, mask=None) for p in mask_to_polygons(mask)]
-    return dict(version=LABELME, flags={}, shapes=shapes, imagePath=image, imageData=None, imageHeight=int(mask.shape[0]), imageWidth=int(mask.shape[1]),
+    shapes = [
+        dict(label=label, points=p.tolist(), group_id=None, description='', shape_type='polygon',
+             flags={}, mask=None) for p in mask_to_polygons(mask)
+    ]
+    return dict(version=LABELME, flags={}, shapes=shapes, imagePath=image, imageData=None,
+                imageHeight=int(mask.shape[0]), imageWidth=int(mask.shape[1]),
                 fetal_seg=_shapes_digest(shapes))
 
-def _shapes_digest(shapes): return digest(to_json([[s.get('label'), s.get('points'), s.get('shape_type')] for s in shapes if isinstance(s, dict)]))[:16]
+def _shapes_digest(shapes):
+    return digest(
+        to_json([[s.get('label'), s.get('points'),
+                  s.get('shape_type')] for s in shapes if isinstance(s, dict)]))[:16]
 
 def check_labelme(
-    path, # Where a labelme document shall be written
+        path,  # Where a labelme document shall be written
 ):
     "Raise if somebody's own work lies there."
     path = Path(path)
     if not path.exists(): return
-    try: doc = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, OSError, RecursionError): doc = None
-    if isinstance(doc, dict) and isinstance(doc.get('shapes'), list) and doc.get('fetal_seg') == _shapes_digest(doc['shapes']): return
-    raise InputError(path, 'this file is there already, and is not as fetal_seg_predict wrote it: somebody may have corrected it', 'move it, or choose another folder for the results (--out)')
+    try:
+        doc = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError, RecursionError):
+        doc = None
+    if isinstance(doc, dict) and isinstance(
+            doc.get('shapes'), list) and doc.get('fetal_seg') == _shapes_digest(doc['shapes']):
+        return
+    raise InputError(
+        path,
+        'this file is there already, and is not as fetal_seg_predict wrote it: somebody may have corrected it',
+        'move it, or choose another folder for the results (--out)')
 
 def relative(
     path, # A file
@@ -672,17 +838,23 @@ def to_coco(
     "Masks as a COCO document."
     images, annotations = [], []
     for i,(name,mask,heatmap) in enumerate(pictures, 1):
-        images.append(dict(id=i, file_name=name, height=int(mask.shape[0]), width=int(mask.shape[1])))
+        images.append(
+            dict(id=i, file_name=name, height=int(mask.shape[0]), width=int(mask.shape[1])))
         labels, _ = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
-        for n,(p,box) in enumerate(zip(mask_to_polygons(mask, exact_corners=True), ndimage.find_objects(labels)), 1):
+        for n, (p, box) in enumerate(
+                zip(mask_to_polygons(mask, exact_corners=True), ndimage.find_objects(labels)), 1):
             inside = labels[box] == n
             (r,c), (h,w) = (box[0].start, box[1].start), inside.shape
-            annotations.append(dict(id=len(annotations)+1, image_id=i, category_id=1, segmentation=[p.ravel().tolist()], bbox=[c, r, w, h],
-                                    area=int(inside.sum()), iscrowd=0, score=float(heatmap[box][inside].mean())))
-    return dict(info=dict(description=OURS), images=images, annotations=annotations, categories=[dict(id=1, name=label)])
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=i, category_id=1,
+                     segmentation=[p.ravel().tolist()], bbox=[c, r, w, h], area=int(inside.sum()),
+                     iscrowd=0, score=float(heatmap[box][inside].mean())))
+    return dict(info=dict(description=OURS), images=images, annotations=annotations,
+                categories=[dict(id=1, name=label)])
 
 # %% ../nbs/00c_exchange.ipynb #a4ea1b67
-HC18_COLUMNS = ('filename', 'center_x_mm', 'center_y_mm', 'semi_axes_a_mm', 'semi_axes_b_mm', 'angle_rad')
+HC18_COLUMNS = ('filename', 'center_x_mm', 'center_y_mm', 'semi_axes_a_mm', 'semi_axes_b_mm',
+                'angle_rad')
 
 def hc18_rows(
     table, # Rows as dicts with `file`, `spacing_mm` and the columns `ellipse_...` of predictions.csv
@@ -690,9 +862,11 @@ def hc18_rows(
     "HC18's submission table out of predictions."
     rows, without = [], []
     for r in table:
-        name, s, angle = re.split(r'[/\\]', str(r['file']))[-1], float(r['spacing_mm']), float(r['ellipse_angle_deg'])
+        name, s, angle = re.split(r'[/\\]', str(r['file']))[-1], float(r['spacing_mm']), float(
+            r['ellipse_angle_deg'])
         mm = [float(r[f'ellipse_{k}'])*s for k in ('col', 'row', 'a', 'b')]
-        if np.isfinite([*mm, angle]).all(): rows.append(dict(zip(HC18_COLUMNS, (name, *mm, math.radians(angle)))))
+        if np.isfinite([*mm, angle]).all():
+            rows.append(dict(zip(HC18_COLUMNS, (name, *mm, math.radians(angle)))))
         else: without.append(str(r['file']))
     return rows, without
 
@@ -701,7 +875,9 @@ def write_hc18(
     rows, # From `hc18_rows`
 )->Path: # The same path
     "Write HC18's submission table."
-    if len({r['filename'] for r in rows}) < len(rows): raise InputError(path, 'two pictures have one file name', 'predict the pictures of one folder: the table knows them by name')
+    if len({r['filename'] for r in rows}) < len(rows):
+        raise InputError(path, 'two pictures have one file name',
+                         'predict the pictures of one folder: the table knows them by name')
     out = io.StringIO()
     w = csv.DictWriter(out, HC18_COLUMNS, lineterminator='\n')
     w.writeheader()
@@ -722,15 +898,24 @@ def write_dicom_seg(
         import highdicom as hd
         from pydicom import dcmread
         from pydicom.sr.codedict import codes
-    except ImportError: raise InputError(path, 'a DICOM segmentation needs highdicom, which is not installed', "pip install 'fetal_seg[seg]'") from None
+    except ImportError:
+        raise InputError(path, 'a DICOM segmentation needs highdicom, which is not installed',
+                         "pip install 'fetal_seg[seg]'") from None
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # they quote values of the patient's
         try:
-            method = hd.AlgorithmIdentificationSequence('fetal_seg', codes.DCM.ArtificialIntelligence, version or 'unknown')
-            what = (codes.SCT.AnatomicalStructure, codes.SCT.Head) if head else (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion)
+            method = hd.AlgorithmIdentificationSequence('fetal_seg',
+                                                        codes.DCM.ArtificialIntelligence, version
+                                                        or 'unknown')
+            what = (codes.SCT.AnatomicalStructure,
+                    codes.SCT.Head) if head else (codes.SCT.MorphologicallyAbnormalStructure,
+                                                  codes.SCT.Lesion)
             segment = hd.seg.SegmentDescription(1, label, *what, 'AUTOMATIC', method)
-            seg = hd.seg.Segmentation([dcmread(picture)], (np.asarray(mask) > 0)[None].astype(np.uint8), 'BINARY', [segment], hd.UID(), 100, hd.UID(), 1,
-                                      'fetal_seg', 'fetal_seg', version or 'unknown', '0', omit_empty_frames=False)
+            seg = hd.seg.Segmentation([dcmread(picture)], (np.asarray(mask)
+                                                           > 0)[None].astype(np.uint8), 'BINARY',
+                                      [segment], hd.UID(), 100, hd.UID(), 1, 'fetal_seg',
+                                      'fetal_seg', version or 'unknown', '0',
+                                      omit_empty_frames=False)
         except InputError: raise
         except Exception as e: raise InputError(picture, f'no segmentation can be made of this DICOM file ({type(e).__name__}: {" ".join(str(e).split())[:120]})', 'predict without --dicom-seg') from None
         with atomic_path(path) as tmp: seg.save_as(tmp)
@@ -748,10 +933,14 @@ def check_exports(
     "Raise, before the work, if a file of somebody's lies in the way, or a library is missing."
     out = Path(out)
     for n in names if labelme else (): check_labelme(out/f'{n}.json')
-    for path,ours in ((coco, lambda text: f'"{OURS}"' in text), (hc18, lambda text: text.startswith(','.join(HC18_COLUMNS)))):
+    for path, ours in ((coco, lambda text: f'"{OURS}"' in text),
+                       (hc18, lambda text: text.startswith(','.join(HC18_COLUMNS)))):
         if path is None or not Path(path).exists(): continue
         if Path(path).is_dir(): raise InputError(path, 'this is a folder', 'name a file')
-        if not ours(Path(path).read_text(encoding='utf-8', errors='replace')): raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it', 'choose another name')
+        if not ours(Path(path).read_text(encoding='utf-8', errors='replace')):
+            raise InputError(path,
+                             'this file is there already, and fetal_seg_predict did not write it',
+                             'choose another name')
     for f in (out/f'{n}.seg.dcm' for n in names) if dicom_seg else (): check_seg(f)
 
 def check_seg(
@@ -759,11 +948,15 @@ def check_seg(
 ):
     "Raise if highdicom is missing, or another's file lies there."
     try: import highdicom, pydicom
-    except ImportError: raise InputError('--dicom-seg', 'highdicom is not installed', "pip install 'fetal_seg[seg]'") from None
+    except ImportError:
+        raise InputError('--dicom-seg', 'highdicom is not installed',
+                         "pip install 'fetal_seg[seg]'") from None
     if not Path(path).exists(): return
     try: ours = pydicom.dcmread(path, stop_before_pixels=True).get('Manufacturer') == 'fetal_seg'
     except Exception: ours = False
-    if not ours: raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it', 'choose another folder for the results (--out)')
+    if not ours:
+        raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it',
+                         'choose another folder for the results (--out)')
 
 def write_predictions(
     table, # The table of `predict_files`
@@ -776,13 +969,18 @@ def write_predictions(
     version:str='', # Of the software, for DICOM's record
 )->tuple: # (paths written; problems, a line each)
     "Write predictions in the formats of others."
-    rows, out, written, problems = [r for r in table.to_dict('records') if not r['problem']], Path(out), [], []
+    rows, out, written, problems = [r for r in table.to_dict('records')
+                                    if not r['problem']], Path(out), [], []
     def read(r, kind): return read_img(out/f'{r["name"]}_{kind}.png')
     for r in rows if labelme else ():
-        written.append(write_json(out/f'{r["name"]}.json', to_labelme(read(r, 'mask') > 0, relative(r['file'], out), label)))
+        written.append(
+            write_json(out/f'{r["name"]}.json',
+                       to_labelme(read(r, 'mask') > 0, relative(r['file'], out), label)))
     if coco:
         bare = len({Path(r['file']).name for r in rows}) == len(rows)
-        pictures = ((Path(r['file']).name if bare else relative(r['file'], Path(coco).parent), read(r, 'mask') > 0, read(r, 'heatmap')/65535) for r in rows)
+        pictures = ((Path(r['file']).name if bare else relative(r['file'],
+                                                                Path(coco).parent), read(r, 'mask')
+                     > 0, read(r, 'heatmap')/65535) for r in rows)
         written.append(write_json(coco, to_coco(pictures, label)))
     if hc18:
         lines, without = hc18_rows(rows)
@@ -796,6 +994,8 @@ def write_predictions(
 def _one_seg(r, out, mask, label, version):
     "The DICOM segmentation of a row, or the reason why there is none."
     with open(r['file'], 'rb') as f: start = f.read(132)
-    if not is_dicom(r['file'], start): raise InputError(r['file'], 'this is no DICOM file, so it has no DICOM segmentation', 'leave --dicom-seg out for it')
+    if not is_dicom(r['file'], start):
+        raise InputError(r['file'], 'this is no DICOM file, so it has no DICOM segmentation',
+                         'leave --dicom-seg out for it')
     head = bool({'largest', 'roundest', 'ellipse'} & set(str(r['post']).split()))
     return [write_dicom_seg(out/f'{r["name"]}.seg.dcm', r['file'], mask, label, head, version)]

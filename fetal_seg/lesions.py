@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from .core import InputError, atomic_path, pmap, write_text
-from .phantom import (Region, Sector, axial_pulse, blur, contact_loss, ellipse_coords, ellipse_extent, lateral_sigma,
-                               log_compress, odd_shape, path_loss, scatterers, smooth_noise, wobble)
+from .phantom import (Region, Sector, axial_pulse, blur, contact_loss, ellipse_coords,
+                               ellipse_extent, lateral_sigma, log_compress, odd_shape, path_loss,
+                               scatterers, smooth_noise, wobble)
 
 # %% ../nbs/phantom_lesions.ipynb #12170475
 LESION_CLASSES = 'benign', 'malignant', 'normal'
@@ -61,7 +62,8 @@ def lesion_distance(
     r,rho = lesion_radius(lesion), np.sqrt(u*u+v*v)+1e-6
     at = np.round(np.arctan2(v,u)*(len(r)/(2*np.pi))).astype(int)%len(r)
     slope = np.sqrt((u/lesion.a)**2+(v/lesion.b)**2)/rho
-    return ((rho-r[at])/np.clip(slope,1/max(lesion.a,lesion.b),1/min(lesion.a,lesion.b))).astype(np.float32)
+    return ((rho - r[at])/
+            np.clip(slope, 1/max(lesion.a, lesion.b), 1/min(lesion.a, lesion.b))).astype(np.float32)
 
 # %% ../nbs/phantom_lesions.ipynb #73da0064
 def lesion_mask(
@@ -69,7 +71,8 @@ def lesion_mask(
 )->np.ndarray: # (H, W) uint8, {0, 1}: one piece (pixels that meet at a corner belong together)
     "The pixels of a lesion: the largest piece."
     label,n = ndimage.label(d<=0, np.ones((3,3)))
-    return (label==1+np.bincount(label.ravel())[1:].argmax()).astype(np.uint8) if n else np.zeros(d.shape,np.uint8)
+    return (label == 1 + np.bincount(label.ravel())[1:].argmax()).astype(
+        np.uint8) if n else np.zeros(d.shape, np.uint8)
 
 # %% ../nbs/phantom_lesions.ipynb #c30728bd
 def random_lesion(
@@ -80,13 +83,21 @@ def random_lesion(
 )->Lesion: # Not yet placed
     "Draw a lesion of a class."
     (h,w),good,kind = shape, label=='benign', rng.random()
-    area = math.exp(rng.uniform(math.log(.012 if good else .03), math.log(.17 if good else .2)))*h*w/math.pi
-    ratio,at = rng.uniform(.45,.8) if good else rng.uniform(.9,1.4), (h*rng.uniform(.2,.7), w*rng.uniform(*slot))
-    where = *at, math.sqrt(area/ratio), math.sqrt(area*ratio), rng.normal(0,.15), rng.uniform(.03,.2) if good else rng.uniform(.1,.3)
+    area = math.exp(rng.uniform(math.log(.012 if good else .03),
+                                math.log(.17 if good else .2)))*h*w/math.pi
+    ratio, at = rng.uniform(.45, .8) if good else rng.uniform(.9, 1.4), (h*rng.uniform(.2, .7),
+                                                                         w*rng.uniform(*slot))
+    where = *at, math.sqrt(area/ratio), math.sqrt(area*ratio), rng.normal(
+        0, .15), rng.uniform(.03, .2) if good else rng.uniform(.1, .3)
     seed = int(rng.integers(1<<30))
-    if not good: return Lesion(*where, int(rng.integers(8,16)), rng.uniform(.25,.6), rng.uniform(-24,-14), rng.uniform(3,9), rng.uniform(1.2,2.8), seed)
-    if kind<.3: return Lesion(*where, 0, 0., rng.uniform(-36,-26), rng.uniform(1,5), .02, seed)                # a cyst
-    return Lesion(*where, 0, 0., rng.uniform(-5,-1) if kind>.93 else rng.uniform(-19,-11), rng.uniform(1,5), rng.uniform(.15,.4), seed)
+    if not good:
+        return Lesion(*where, int(rng.integers(8, 16)), rng.uniform(.25, .6), rng.uniform(-24, -14),
+                      rng.uniform(3, 9), rng.uniform(1.2, 2.8), seed)
+    # a cyst
+    if kind<.3: return Lesion(*where, 0, 0., rng.uniform(-36,-26), rng.uniform(1,5), .02, seed)
+    return Lesion(*where, 0, 0.,
+                  rng.uniform(-5, -1) if kind > .93 else rng.uniform(-19, -11), rng.uniform(1, 5),
+                  rng.uniform(.15, .4), seed)
 
 def place_lesion(
     lesion:Lesion,
@@ -99,7 +110,8 @@ def place_lesion(
     f = min(1, ((slot[1]-slot[0])*w-6)/2/ex, .43*h/ey)
     a,b = max(f*lesion.a,1.5), max(f*lesion.b,1.5)                # never without a pixel
     ey,ex = max(f*ey,1.5), max(f*ex,1.5)
-    return lesion._replace(a=a, b=b, cy=min(max(lesion.cy,ey+.08*h),h-3-ey), cx=min(max(lesion.cx,slot[0]*w+ex+2),slot[1]*w-ex-3))
+    return lesion._replace(a=a, b=b, cy=min(max(lesion.cy, ey + .08*h), h - 3 - ey),
+                           cx=min(max(lesion.cx, slot[0]*w + ex + 2), slot[1]*w - ex - 3))
 
 def _gen(exam, part): return np.random.default_rng([exam,part])
 
@@ -116,7 +128,9 @@ def exam_lesions(
     out = []
     for slot in [*zip(cuts[:-1],cuts[1:])][:n]:
         l = random_lesion(gen, label, shape, slot)
-        l = l._replace(cy=l.cy+h*rng.normal(0,.02), cx=l.cx+w*rng.normal(0,.03), a=l.a*rng.uniform(.9,1), b=l.b*rng.uniform(.9,1), angle=l.angle+rng.normal(0,.06))
+        l = l._replace(cy=l.cy + h*rng.normal(0, .02), cx=l.cx + w*rng.normal(0, .03),
+                       a=l.a*rng.uniform(.9, 1), b=l.b*rng.uniform(.9, 1),
+                       angle=l.angle + rng.normal(0, .06))
         out.append(place_lesion(l,shape,slot))
     return out
 
@@ -156,8 +170,13 @@ def breast_echo(
     "A breast without lesions: how strong the scatterers are."
     (h,w),y,u = shape, np.arange(shape[0],dtype=np.float32)[:,None], rng.uniform
     noise = lambda *cells: smooth_noise(rng,shape,cells)
-    bend = h*(.025*smooth_noise(rng,(1,w),(1,5))+.04*smooth_noise(rng,(1,w),(1,2)))+(rng.normal(0,.06)*(np.arange(w)-w/2)).astype(np.float32)
-    fine,long,thin,patch,web = noise(50,24), bend_rows(noise(56,6),bend), bend_rows(noise(90,9),bend), noise(9,7), bend_rows(noise(17,5),.6*bend)
+    bend = h*(.025*smooth_noise(rng, (1, w),
+                                (1, 5)) + .04*smooth_noise(rng, (1, w),
+                                                           (1, 2))) + (rng.normal(0, .06)*
+                                                                       (np.arange(w) - w/2)).astype(
+                                                                           np.float32)
+    fine, long, thin, patch, web = noise(50, 24), bend_rows(noise(56, 6), bend), bend_rows(
+        noise(90, 9), bend), noise(9, 7), bend_rows(noise(17, 5), .6*bend)
     streak = np.clip(thin-u(.5,1.2),0,2)*np.clip(.7+patch,0,2)
     fat = u(-17,-10)+1.5*fine+u(9,15)*ridges(web,u(.06,.13))*np.clip(.8+.6*fine,0,1.8)+4*streak
     dark = np.clip((1 if u(-1,1)>0 else -1)*web+.3*fine-u(.6,1.2),0,1)
@@ -165,7 +184,8 @@ def breast_echo(
     muscle = u(-16,-10)+1.5*fine+u(3,5)*long+u(5,10)*streak
     deep = u(-24,-16)+2*long+2*fine+2*streak
     out = u(-6,0)+fine
-    for top,layer in zip(rows,(fat,gland,muscle,deep)): out = out+(layer-out)*np.clip((y-top)/max(1,.02*h)+.5+.15*fine,0,1)
+    for top, layer in zip(rows, (fat, gland, muscle, deep)):
+        out = out + (layer-out)*np.clip((y-top)/max(1, .02*h) + .5 + .15*fine, 0, 1)
     for top,low,high,wide in zip(rows,(4,2,4,2),(9,9,12,10),(.005,.006,.007,.009)):
         out = out+u(low,high)*np.exp(-((y-top)/max(.8,wide*h))**2)*np.clip(.8+.6*patch,0,1.6)
     return out+u(4,9)*np.exp(-(y/(.01*h))**2)
@@ -182,10 +202,13 @@ def fat_lobules(
     y,x = (o.astype(np.float32) for o in np.ogrid[:h,:w])
     for _ in range(n):
         b = h*rng.uniform(.02,.06)
-        oval = Region(rng.uniform(rows[1].min(),rows[2].max()), rng.uniform(0,w), b*rng.uniform(1.6,3.2), b, rng.normal(0,.25))
+        oval = Region(rng.uniform(rows[1].min(), rows[2].max()), rng.uniform(0, w),
+                      b*rng.uniform(1.6, 3.2), b, rng.normal(0, .25))
         u,v = ellipse_coords(oval,y,x)
         rho = u*u+v*v*(1+.4*np.sign(v))
-        db = db+rng.uniform(.6,.9)*np.exp(-rho**2)*np.minimum(0,rng.uniform(-14,-9)-db)+rng.uniform(2,6)*np.exp(-((rho-1.5)/.35)**2)
+        db = db + rng.uniform(.6, .9)*np.exp(-rho**2)*np.minimum(
+            0,
+            rng.uniform(-14, -9) - db) + rng.uniform(2, 6)*np.exp(-((rho-1.5)/.35)**2)
     return db
 
 def shadow_bands(
@@ -222,7 +245,8 @@ def draw_lesion(
     out = (db+lesion.halo*around)*(1-soft)+inside*soft
     deep,k = np.argwhere(d<-.02*h), max(1,round(.004*h))
     if bad and len(deep) and gen.random()<.5:
-        for i,j in deep[gen.integers(0,len(deep),gen.integers(3,10))]: out[i:i+k,j:j+2*k] = gen.uniform(-2,6)
+        for i, j in deep[gen.integers(0, len(deep), gen.integers(3, 10))]:
+            out[i:i + k, j:j + 2*k] = gen.uniform(-2, 6)
     return out
 
 # %% ../nbs/phantom_lesions.ipynb #6a8bae75
@@ -265,10 +289,16 @@ def receive_linear(
     "Send sound through a breast, straight down."
     (h,w),freq,mm = breast.db.shape, machine.uniform(7,11), breast.mm
     y = np.arange(h,dtype=np.float32)[:,None]
-    loss = 18*np.tanh(path_loss(breast.alpha-np.float32(ALPHA),freq,.1*mm)*machine.uniform(.35,.6)/18)+breast.bands
+    loss = 18*np.tanh(
+        path_loss(breast.alpha - np.float32(ALPHA), freq, .1*mm)*machine.uniform(.35, .6)/
+        18) + breast.bands
     loss = ndimage.gaussian_filter1d(loss,max(.5,.008*w),axis=1)
-    loss += .4*contact_loss(machine,np.linspace(-1,1,w,dtype=np.float32)[None],Sector(0,0,0,h,0,1,mm))
-    loss += machine.uniform(0,32)*np.clip(y/h-machine.uniform(.3,.7),0,1)+1.5*smooth_noise(rng,(h,1),(6,1))      # sliders
+    loss += .4*contact_loss(machine,
+                            np.linspace(-1, 1, w, dtype=np.float32)[None],
+                            Sector(0, 0, 0, h, 0, 1, mm))
+    # sliders
+    loss += machine.uniform(0, 32)*np.clip(y/h - machine.uniform(.3, .7), 0, 1) + 1.5*smooth_noise(
+        rng, (h, 1), (6, 1))
     gain = machine.uniform(-28,-20)+rng.normal(0,1)
     echo = scatterers(rng,(h,w))*(10**((breast.db-loss+np.float32(gain))/20)).astype(np.float32)
     pulse = axial_pulse(freq,machine.uniform(1.2,2),mm)
@@ -283,15 +313,22 @@ def simulate_lesions(
     n:int=None, # Lesions, 0 to 3; None: none in a normal picture, else one
 ): # img (H, W) uint8, masks: a list of `n` (H, W) uint8 {0, 1}
     "Simulate one picture of a breast and the mask of each of its lesions."
-    if min(shape)<32: raise InputError('shape', f'{tuple(shape)} is too small', 'ask for 32 pixels or more each way')
-    if label not in LESION_CLASSES: raise InputError('label', f'{label!r} is not known', f'choose one of {", ".join(LESION_CLASSES)}')
+    if min(shape) < 32:
+        raise InputError('shape', f'{tuple(shape)} is too small',
+                         'ask for 32 pixels or more each way')
+    if label not in LESION_CLASSES:
+        raise InputError('label', f'{label!r} is not known',
+                         f'choose one of {", ".join(LESION_CLASSES)}')
     if n is None: n = int(label!='normal')
     if not 0<=n<=3: raise InputError('n', f'{n} lesions', 'ask for 0 to 3')
-    if (label=='normal')!=(n==0): raise InputError('n', f'{n} lesions in a {label} picture', 'normal pictures have none, others have one or more')
+    if (label == 'normal') != (n == 0):
+        raise InputError('n', f'{n} lesions in a {label} picture',
+                         'normal pictures have none, others have one or more')
     exam = seed if exam_seed is None else exam_seed
     rng,machine = np.random.default_rng([exam,seed,98]), _gen(exam,47)
     breast = get_breast(exam,rng,tuple(shape),label,n)
-    grey = log_compress(receive_linear(breast,rng,machine), machine.uniform(56,66)).astype(np.float32)
+    grey = log_compress(receive_linear(breast, rng, machine),
+                        machine.uniform(56, 66)).astype(np.float32)
     k = machine.uniform(.6,1.2)*shape[0]/400
     return np.round(255*ndimage.gaussian_filter(grey,(k,1.6*k))).astype(np.uint8), breast.masks
 
@@ -307,8 +344,10 @@ def lesion_exams(
         while left>0:
             size = min(left, 1+int(rng.random()<.2))
             many = (0,) if label=='normal' else (1,2,3) if label=='benign' else (1,2)
-            lesions = int(rng.choice(many, p=dict(benign=(.75,.17,.08),malignant=(.85,.15)).get(label)))
-            if label=='benign' and left==good and n>=6: lesions = 2           # a small set has several regions too
+            lesions = int(
+                rng.choice(many, p=dict(benign=(.75, .17, .08), malignant=(.85, .15)).get(label)))
+            # a small set has several regions too
+            if label=='benign' and left==good and n>=6: lesions = 2
             out.append((label, size, lesions, bool(rng.random()<.3)))
             left -= size
     return out
@@ -320,15 +359,19 @@ def plan_lesions(
 )->list: # A dict per picture: name, label, exam, seed, exam_seed, shape, lesions, files
     "What `write_lesions` will write: names, exams, sizes and numbers of lesions."
     if n<1: raise InputError('n', f'{n} pictures', 'ask for one or more')
-    if min(shape)<32: raise InputError('shape', f'{tuple(shape)} is too small', 'ask for 32 pixels or more each way')
+    if min(shape) < 32:
+        raise InputError('shape', f'{tuple(shape)} is too small',
+                         'ask for 32 pixels or more each way')
     rng,rows,count = np.random.default_rng([seed,78]), [], dict.fromkeys(LESION_CLASSES,0)
     for exam,(label,size,lesions,one) in enumerate(lesion_exams(rng,n)):
         odd = rng.random()<.25
         at = tuple(max(32,int(o)) for o in odd_shape(rng,shape)) if odd else tuple(shape)
         for _ in range(size):
             count[label] += 1
-            rows.append(dict(name=f'{label} ({count[label]})', label=label, exam=f'E{exam+1:04d}', seed=len(rows), exam_seed=seed*1_000_000+exam,
-                             shape=at, lesions=lesions, files=1 if one else max(lesions,1)))
+            rows.append(
+                dict(name=f'{label} ({count[label]})', label=label, exam=f'E{exam+1:04d}',
+                     seed=len(rows), exam_seed=seed*1_000_000 + exam, shape=at, lesions=lesions,
+                     files=1 if one else max(lesions, 1)))
     return rows
 
 # %% ../nbs/phantom_lesions.ipynb #a95a677c
@@ -339,7 +382,9 @@ def _is_ours(path, note):
         with Image.open(path) as im: found = im.info.get('Description')
     except OSError: found = None
     if found == note: return True
-    raise InputError(path, f'this file is not what would be written here ({found or "no simulated picture"})', 'choose an empty folder')
+    raise InputError(
+        path, f'this file is not what would be written here ({found or "no simulated picture"})',
+        'choose an empty folder')
 
 def lesion_files(
     row:dict, # One row of `plan_lesions`
@@ -353,11 +398,13 @@ def write_lesion(
     dest, # The raw folder
 )->int: # Files written
     "Write one simulated picture and its masks, or the part of them that is missing."
-    note = 'simulated by fetal_seg.lesions, no patient: '+', '.join(f'{k} {row[k]}' for k in ('seed','exam_seed','shape','label','lesions','files'))
+    note = 'simulated by fetal_seg.lesions, no patient: ' + ', '.join(
+        f'{k} {row[k]}' for k in ('seed', 'exam_seed', 'shape', 'label', 'lesions', 'files'))
     paths = [Path(dest)/f for f in lesion_files(row)]
     todo = [not _is_ours(p,note) for p in paths]
     if not any(todo): return 0
-    img,masks = simulate_lesions(row['seed'],row['shape'],row['exam_seed'],row['label'],row['lesions'])
+    img, masks = simulate_lesions(row['seed'], row['shape'], row['exam_seed'], row['label'],
+                                  row['lesions'])
     if row['files']==1: masks = [sum(masks,np.zeros(img.shape,np.uint8))]
     text = PngImagePlugin.PngInfo()
     text.add_text('Description',note)
@@ -376,10 +423,18 @@ def write_lesions(
     "Write simulated breast pictures with their lesions' masks in the layout of BUSI. What is there already is kept."
     folder,rows = Path(folder), plan_lesions(n,seed,shape)
     names = {f for o in rows for f in lesion_files(o)}
-    strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png') if f'{l}/{p.name}' not in names and p.name[0]!='.')
-    if strange: raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones', 'choose an empty folder')
+    strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png')
+                     if f'{l}/{p.name}' not in names and p.name[0] != '.')
+    if strange:
+        raise InputError(
+            strange[0],
+            f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones',
+            'choose an empty folder')
     for l in LESION_CLASSES: (folder/l).mkdir(parents=True, exist_ok=True)
     pmap(partial(write_lesion,dest=str(folder)), rows, workers=workers, desc='simulated pictures')
     columns = dict(case='name',exam='exam',label='label',lesions='lesions',files='files')
-    write_text(folder/'exams.csv', ''.join(','.join(map(str,o))+'\n' for o in (columns,*([r[k] for k in columns.values()] for r in rows))))
+    write_text(
+        folder/'exams.csv',
+        ''.join(','.join(map(str, o)) + '\n'
+                for o in (columns, *([r[k] for k in columns.values()] for r in rows))))
     return folder

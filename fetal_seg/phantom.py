@@ -125,7 +125,8 @@ def random_sector(
     mid = (th.max()+th.min())/2*rng.random()
     half = min(max(np.abs(th-mid).max()*rng.uniform(.97,1.3),.38),.95)
     far = max(np.hypot(x,y).max()*rng.uniform(1.02,1.25), (h-cy)*rng.uniform(.92,1.1))
-    return Sector(cy, cx, face-cy, far, mid, half, math.exp(rng.uniform(math.log(50),math.log(120)))/h)
+    return Sector(cy, cx, face - cy, far, mid, half,
+                  math.exp(rng.uniform(math.log(50), math.log(120)))/h)
 
 def polar_axes(
     s:Sector, # Where the beams run
@@ -133,7 +134,9 @@ def polar_axes(
 ): # radii (R, 1), px, and angles (1, A), rad, float32
     "The radius of each sample and the angle of each beam."
     n = math.ceil(2*s.half*s.far/step)
-    return np.arange(s.near,s.far,dtype=np.float32)[:,None], np.linspace(s.mid-s.half,s.mid+s.half,n,dtype=np.float32)[None]
+    return np.arange(s.near, s.far,
+                     dtype=np.float32)[:, None], np.linspace(s.mid - s.half, s.mid + s.half, n,
+                                                             dtype=np.float32)[None]
 
 def scan_convert(
     polar, # (R, A) float32: a row per sample, a column per beam
@@ -158,7 +161,8 @@ def smooth_noise(
     for n,c in zip(shape,cells):
         w = np.exp(-.5*((np.linspace(1.5,c+1.5,n)[:,None]-np.arange(c+4))/.6)**2)
         w /= np.sqrt((w*w).sum(1,keepdims=True))
-        out = np.einsum('im,mn->ni',w,out)       # once along each axis; the second time restores their order
+        # once along each axis; the second time restores their order
+        out = np.einsum('im,mn->ni',w,out)
     return out.astype(np.float32)
 
 def wobble(
@@ -182,7 +186,8 @@ def shell(
     u,v = ellipse_coords(region,y,x)
     rho = np.sqrt(u*u+v*v)+1e-6
     gu,gv = u/(rho*region.a), v/(rho*region.b)
-    g = np.clip(np.sqrt(gu*gu+gv*gv),1/region.a,1/region.b)   # its true range: matters at the centre only
+    # its true range: matters at the centre only
+    g = np.clip(np.sqrt(gu*gu+gv*gv),1/region.a,1/region.b)
     c,s = math.cos(region.angle),math.sin(region.angle)
     cosb = np.abs((gu*c-gv*s)*np.sin(t)+(gu*s+gv*c)*np.cos(t))/g
     return u, v, np.arctan2(v,u), (rho-1)/g, cosb
@@ -217,10 +222,12 @@ def brain_echo(
     fade = 60*(1-across)
     for side in (-1,1):
         size = rng.uniform(.28,.4) if young else rng.uniform(.13,.22)
-        blob = ((u-rng.uniform(.2,.45))/(1.5*size))**2+((v-side*rng.uniform(.3,.45))/size)**2+.25*cloud
+        blob = ((u - rng.uniform(.2, .45))/
+                (1.5*size))**2 + ((v - side*rng.uniform(.3, .45))/size)**2 + .25*cloud
         if rng.random()<.6: db = db-rng.uniform(4,14)*np.exp(-3*(blob-1.8)**2)
         db = db+rng.uniform(6,16)*rng.uniform(.3,1)*np.exp(-np.clip(blob,0,9)**2)
-        line = (np.abs(v-side*rng.uniform(.2,.5)-.1*u*u)*region.b<.006*h) & (np.abs(u+rng.uniform(-.4,.3))<rng.uniform(.08,.25))
+        line = (np.abs(v - side*rng.uniform(.2, .5) - .1*u*u)*region.b
+                < .006*h) & (np.abs(u + rng.uniform(-.4, .3)) < rng.uniform(.08, .25))
         db = np.where(line, rng.uniform(-26,-12)-fade+3*cloud, db)
     pieces = cloud+1.5*np.sin(rng.uniform(5,12)*u+rng.uniform(0,6)) > rng.uniform(-2,1)
     mid = (np.abs(v+.03*np.sin(3*u))*region.b<.0045*h) & (np.abs(u)<.93) & pieces
@@ -245,7 +252,9 @@ def outside_echo(
     db = np.where((placenta>0)&(d<fluid+placenta), rng.uniform(-16,-5)+1.5*cloud, db)
     db = np.where(d<fluid, np.maximum(rng.uniform(-75,-46),rng.uniform(-40,-24)-90*depth/h), db)
     belly = (depth+.01*h*cloud<h*rng.uniform(.02,.14)) & (d>.02*h)
-    db = np.where(belly, rng.uniform(-18,-8)+6*np.sin(depth*2*np.pi/(h*rng.uniform(.015,.04))+cloud), db)
+    db = np.where(belly,
+                  rng.uniform(-18, -8) + 6*np.sin(depth*2*np.pi/(h*rng.uniform(.015, .04)) + cloud),
+                  db)
     return db, np.where(d<fluid,.05,.5)
 
 def clutter(
@@ -260,7 +269,9 @@ def clutter(
     h,w = shape
     for _ in range(rng.integers(0,4)):
         a = h*rng.uniform(.05,.22)
-        u,v = ellipse_coords(Region(rng.uniform(0,h),rng.uniform(0,w),a,a*rng.uniform(.3,.9),rng.uniform(-1.5,1.5)), y, x)
+        u, v = ellipse_coords(
+            Region(rng.uniform(0, h), rng.uniform(0, w), a, a*rng.uniform(.3, .9),
+                   rng.uniform(-1.5, 1.5)), y, x)
         rho = np.sqrt(u*u+v*v)
         where = rho<1 if rng.random()<.35 else (np.abs(rho-1)<.09)&(u>rng.uniform(-1,.6))
         db = np.where(where&(d>.03*h), rng.uniform(-14,-1), db)
@@ -319,7 +330,8 @@ def blur(
     out = fft.ifft(fft.fft(scat,pad,axis=1)*lateral,axis=1)[:,:n]
     p = np.abs(pulse)
     p = (p/math.sqrt((p*p).sum())).astype(np.float32)
-    return ndimage.convolve1d(out.real,p,axis=0,mode='nearest')+1j*ndimage.convolve1d(out.imag,p,axis=0,mode='nearest')
+    return ndimage.convolve1d(out.real, p, axis=0, mode='nearest') + 1j*ndimage.convolve1d(
+        out.imag, p, axis=0, mode='nearest')
 
 # %% ../nbs/phantom.ipynb #faa2ba71
 def path_loss(
@@ -345,7 +357,8 @@ def contact_loss(
     s:Sector, # Where the beams run
 )->np.ndarray: # (1, A) dB
     "What single beams lose where the probe touches badly, mostly at the sides."
-    return rng.uniform(0,14)*np.abs((t-s.mid)/s.half)**3+3*np.abs(smooth_noise(rng,(1,t.shape[1]),(1,8)))
+    return rng.uniform(0, 14)*np.abs(
+        (t - s.mid)/s.half)**3 + 3*np.abs(smooth_noise(rng, (1, t.shape[1]), (1, 8)))
 
 def time_gain(
     rng, # numpy Generator
@@ -424,10 +437,12 @@ def get_scene(
     young = base.a*base.b*math.pi < .22*h*shape[1]
     brain = brain_echo(gen(7),region,u,v,across,h,young,cloud)
     db = np.where(d<0, brain, clutter(gen(6),out,d,y,x,shape))
-    db = ndimage.gaussian_filter(db,(.0022*h,1.2))+8*np.clip(smooth_noise(gen(11),size,(60,50))-1.2,0,3)*(d<0)
+    db = ndimage.gaussian_filter(
+        db, (.0022*h, 1.2)) + 8*np.clip(smooth_noise(gen(11), size, (60, 50)) - 1.2, 0, 3)*(d < 0)
     thick = min(max(gen(12).uniform(1,2.2)/s.mm,.01*h),.022*h)
     mirror,bone = skull_echo(gen(8),phi,d,cosb,thick)
-    return Scene(region,s,r,t,db.astype(np.float32),mirror,bone,np.where(d<0,.35,alpha).astype(np.float32),thick)
+    return Scene(region, s, r, t, db.astype(np.float32), mirror, bone,
+                 np.where(d < 0, .35, alpha).astype(np.float32), thick)
 
 def receive(
     sc:Scene, # The anatomy
@@ -436,13 +451,17 @@ def receive(
 )->np.ndarray: # (R, A) float32: the envelope after time-gain compensation
     "Send sound through a scene."
     s,freq = sc.sector, machine.uniform(3,6)
-    loss = path_loss(sc.alpha,freq,.1*s.mm)*machine.uniform(.3,.7)+bone_loss(sc.bone,sc.thick,machine.uniform(3,10),machine.uniform(10,20))
+    loss = path_loss(sc.alpha, freq, .1*s.mm)*machine.uniform(.3, .7) + bone_loss(
+        sc.bone, sc.thick, machine.uniform(3, 10), machine.uniform(10, 20))
     loss = ndimage.gaussian_filter1d(loss,.008*sc.t.size,axis=1)+contact_loss(machine,sc.t,s)
     noise = scatterers(rng,loss.shape)
     echo = (noise*10**(sc.db/20)+sc.mirror*(.75+.35*noise))*10**(-loss/20)
     pulse = axial_pulse(freq,machine.uniform(1.5,3.5),s.mm)
-    width = lateral_sigma((sc.r-s.near)*s.mm+6,machine.uniform(14,34),freq)/(s.mm*sc.r*(sc.t[0,1]-sc.t[0,0]))
-    return np.abs(blur(echo.astype(np.complex64),pulse,np.maximum(width,.6)))*10**(time_gain(rng,loss)/20)
+    width = lateral_sigma(
+        (sc.r - s.near)*s.mm + 6, machine.uniform(14, 34), freq)/(s.mm*sc.r*
+                                                                  (sc.t[0, 1] - sc.t[0, 0]))
+    return np.abs(blur(echo.astype(np.complex64), pulse, np.maximum(
+        width, .6)))*10**(time_gain(rng, loss)/20)
 
 def simulate(
     seed:int, # This picture
@@ -451,7 +470,9 @@ def simulate(
     cut:bool=None, # Let the picture's border cut the head? None: in 1 of 100
 ): # img (H, W) uint8, mask (H, W) uint8 {0, 1}, outline (H, W) bool
     "Simulate one picture of a fetal head, its mask, and the outline as an annotator draws it."
-    if min(shape)<32: raise InputError('shape', f'{tuple(shape)} is too small', 'ask for 32 pixels or more each way')
+    if min(shape) < 32:
+        raise InputError('shape', f'{tuple(shape)} is too small',
+                         'ask for 32 pixels or more each way')
     exam = seed if exam_seed is None else exam_seed
     rng,machine = np.random.default_rng([exam,seed,99]), _gen(exam,20)
     if cut is None: cut = bool(rng.random()<.01)
@@ -504,7 +525,9 @@ def plain_seed(
     most:float=.5, # Part of the picture's area
 )->int: # `exam_seed`, or that plus a multiple of a million
     "The first seed of an exam whose head is neither small nor large."
-    while not least < (r:=random_region(_gen(exam_seed,0),shape)).a*r.b*math.pi/(shape[0]*shape[1]) < most: exam_seed += 1_000_000
+    while not least < (r := random_region(_gen(exam_seed, 0),
+                                          shape)).a*r.b*math.pi/(shape[0]*shape[1]) < most:
+        exam_seed += 1_000_000
     return exam_seed
 
 def plan_phantoms(
@@ -523,8 +546,13 @@ def plan_phantoms(
     for i,(name,exam) in enumerate(names):
         at = int(rng.choice(3,p=[.74,.11,.15]))
         to = (at+int(rng.integers(1,3)))%3 if i in apart else at
-        rows.append(dict(name=name, exam=exam, seed=i, exam_seed=plain_seed(seed*1_000_000+i,shape) if plain else seed*1_000_000+exam, cut=i in cut, plain=plain,
-            shape=odd_shape(rng,shape) if i in odd else tuple(shape), image_split=splits[at], annotation_split=splits[to]))
+        rows.append(
+            dict(
+                name=name, exam=exam, seed=i,
+                exam_seed=plain_seed(seed*1_000_000 + i, shape) if plain else seed*1_000_000 + exam,
+                cut=i in cut, plain=plain,
+                shape=odd_shape(rng, shape) if i in odd else tuple(shape), image_split=splits[at],
+                annotation_split=splits[to]))
     return rows
 
 # %% ../nbs/phantom.ipynb #e86ed10a
@@ -535,8 +563,10 @@ def stand_out(
 )->np.ndarray: # (H, W) uint8
     "Darken the background until the region is clearly brighter, in the mean over the picture and along its edge."
     n = max(1,round(max(img.shape)/100))
-    near = ndimage.binary_dilation(mask,iterations=n)&~ndimage.binary_erosion(mask,iterations=n,border_value=1)
-    factor = min(share*img[m&(mask>0)].mean()/max(img[m&(mask==0)].mean(),1) for m in (near,near|True))
+    near = ndimage.binary_dilation(
+        mask, iterations=n) & ~ndimage.binary_erosion(mask, iterations=n, border_value=1)
+    factor = min(share*img[m & (mask > 0)].mean()/max(img[m & (mask == 0)].mean(), 1)
+                 for m in (near, near | True))
     return np.where(mask>0, img, img*min(factor,1)).astype(np.uint8)
 
 # %% ../nbs/phantom.ipynb #93a4d475
@@ -547,7 +577,9 @@ def _is_there(path, note):
         with Image.open(path) as im: found = im.info.get('Description')
     except OSError: found = None
     if found == note: return True
-    raise InputError(path, f'this file is not what would be written here ({found or "no simulated picture"})', 'choose an empty folder')
+    raise InputError(
+        path, f'this file is not what would be written here ({found or "no simulated picture"})',
+        'choose an empty folder')
 
 def write_phantom(
     row:dict, # One row of `plan_phantoms`
@@ -556,7 +588,10 @@ def write_phantom(
     "Write one simulated pair, or the part of it that is missing."
     note = f'simulated by fetal_seg.phantom, no patient: seed {row["seed"]}, exam_seed {row["exam_seed"]}, shape {row["shape"]}, cut {row["cut"]}'+', plain'*row['plain']
     at = lambda split,name: Path(dest)/layout/split/'malignant'/name
-    paths = [at(row['image_split'],f'{row["name"]}.png'), at(row['annotation_split'],f'{row["name"]}_Annotation.png')]
+    paths = [
+        at(row['image_split'], f'{row["name"]}.png'),
+        at(row['annotation_split'], f'{row["name"]}_Annotation.png')
+    ]
     todo = [not _is_there(p,note) for p in paths]
     if not any(todo): return 0
     img,mask,outline = simulate(row['seed'],row['shape'],row['exam_seed'],row['cut'])
@@ -579,8 +614,14 @@ def write_phantoms(
     "Write simulated pictures with outlines in the raw layout of the real dataset. What is there already is kept."
     rows = plan_phantoms(n,seed,shape,plain)
     names = {f'{o["name"]}{end}.png' for o in rows for end in ('','_Annotation')}
-    strange = sorted(p for p in (Path(dest)/layout).glob('*/malignant/*.png') if p.name not in names and p.name[0]!='.')
-    if strange: raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones', 'choose an empty folder')
-    for split in ('train','validation','test'): (Path(dest)/layout/split/'malignant').mkdir(parents=True, exist_ok=True)
+    strange = sorted(p for p in (Path(dest)/layout).glob('*/malignant/*.png')
+                     if p.name not in names and p.name[0] != '.')
+    if strange:
+        raise InputError(
+            strange[0],
+            f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones',
+            'choose an empty folder')
+    for split in ('train', 'validation', 'test'):
+        (Path(dest)/layout/split/'malignant').mkdir(parents=True, exist_ok=True)
     pmap(partial(write_phantom,dest=str(dest)), rows, workers=workers, desc='simulated pictures')
     return Path(dest)
