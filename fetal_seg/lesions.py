@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from .core import InputError, atomic_path, pmap, write_text
-from .phantom import (Region, Sector, axial_pulse, blur, contact_loss, ellipse_coords,
+from .phantom import (Oval, Sector, axial_pulse, blur, contact_loss, ellipse_coords,
                                ellipse_extent, lateral_sigma, log_compress, odd_shape, path_loss,
                                scatterers, smooth_noise, wobble)
 
@@ -58,7 +58,7 @@ def lesion_distance(
 )->np.ndarray: # (H, W) float32, px; 0 or less inside
     "About how far each pixel is from a lesion's outline."
     y,x = (o.astype(np.float32) for o in np.ogrid[:shape[0],:shape[1]])
-    u,v = ellipse_coords(Region(*lesion[:5]), y, x)
+    u,v = ellipse_coords(Oval(*lesion[:5]), y, x)
     r,rho = lesion_radius(lesion), np.sqrt(u*u+v*v)+1e-6
     at = np.round(np.arctan2(v,u)*(len(r)/(2*np.pi))).astype(int)%len(r)
     slope = np.sqrt((u/lesion.a)**2+(v/lesion.b)**2)/rho
@@ -106,7 +106,7 @@ def place_lesion(
 )->Lesion: # Below the skin and within the slot, with 2 px to spare
     "Shrink and move a lesion until it fits."
     (h,w),reach = shape, float(lesion_radius(lesion).max())
-    ey,ex = (reach*o for o in ellipse_extent(Region(*lesion[:5])))
+    ey,ex = (reach*o for o in ellipse_extent(Oval(*lesion[:5])))
     f = min(1, ((slot[1]-slot[0])*w-6)/2/ex, .43*h/ey)
     a,b = max(f*lesion.a,1.5), max(f*lesion.b,1.5)                # never without a pixel
     ey,ex = max(f*ey,1.5), max(f*ex,1.5)
@@ -202,7 +202,7 @@ def fat_lobules(
     y,x = (o.astype(np.float32) for o in np.ogrid[:h,:w])
     for _ in range(n):
         b = h*rng.uniform(.02,.06)
-        oval = Region(rng.uniform(rows[1].min(), rows[2].max()), rng.uniform(0, w),
+        oval = Oval(rng.uniform(rows[1].min(), rows[2].max()), rng.uniform(0, w),
                       b*rng.uniform(1.6, 3.2), b, rng.normal(0, .25))
         u,v = ellipse_coords(oval,y,x)
         rho = u*u+v*v*(1+.4*np.sign(v))
