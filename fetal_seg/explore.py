@@ -20,7 +20,7 @@ from typing import NamedTuple
 import ipywidgets as W, numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import (
-    InputError, atomic_path, check_exists, digest, digest_file, folder_lock, guard, progress,
+    InputError, atomic_path, check_exists, digest, digest_file, folder_lock, progress,
     read_json, to_csv, unguard, write_text)
 from .data import SPLITS
 from .images import read_img

@@ -92,7 +92,8 @@ def random_lesion(
     where = cy, cx, math.sqrt(area/ratio), math.sqrt(area*ratio), angle, lobes
     seed = int(rng.integers(1<<30))
     if not good:
-        return Lesion(*where, int(rng.integers(8,16)), u(.25,.6), u(-24,-14), u(3,9), u(1.2,2.8), seed)
+        spikes = int(rng.integers(8,16))
+        return Lesion(*where, spikes, u(.25,.6), u(-24,-14), u(3,9), u(1.2,2.8), seed)
     if kind<.3: return Lesion(*where, 0, 0., u(-36,-26), u(1,5), .02, seed)     # a cyst
     echo = u(-5,-1) if kind>.93 else u(-19,-11)
     return Lesion(*where, 0, 0., echo, u(1,5), u(.15,.4), seed)
@@ -432,7 +433,7 @@ def write_lesions(
     shape=(400,480), # (H, W), px, of all but the odd sizes
     workers:int=0, # Worker processes; 0: in this process
 )->Path: # `folder`: what `find_cases` takes, with the exams in `exams.csv`
-    "Write simulated breast pictures and masks in the layout of BUSI. What is there already is kept."
+    "Write simulated breast pictures and masks in the layout of BUSI; what is there is kept."
     folder,rows = Path(folder), plan_lesions(n,seed,shape)
     names = {f for o in rows for f in lesion_files(o)}
     strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png')

@@ -1,10 +1,11 @@
-"Annotations as people have them: what each format holds becomes masks, masks go back, and what is broken is one clear line."
+"Annotations as people have them: formats become masks and back; what is broken is one clear line."
 import csv, io, json, math, random, re, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from fetal_seg.core import InputError, read_json
-from fetal_seg.data import LAYOUTS, annotation_digest, find_cases, is_picture, pair_files, read_pair, split_suffix
+from fetal_seg.data import (
+    LAYOUTS, annotation_digest, find_cases, is_picture, pair_files, read_pair, split_suffix)
 from fetal_seg.exchange import (DOCUMENTS, Document, Entry, check_exports, check_labelme,
                                 draw_entry, fill_ellipse, fill_polygon, find_entry, find_picture,
                                 by_name, hc18_rows, label_value, mask_to_polygons, nnunet_labels,
@@ -85,21 +86,23 @@ def via(label='lesion'):
 def via_csv():
     out = io.StringIO()
     w = csv.writer(out)
-    w.writerow('filename file_size file_attributes region_count region_id region_shape_attributes region_attributes'.split())
+    w.writerow(['filename', 'file_size', 'file_attributes', 'region_count', 'region_id',
+                'region_shape_attributes', 'region_attributes'])
     for m in via().values():
         for k,r in enumerate(m['regions'] or [dict(shape_attributes={}, region_attributes={})]):
-            w.writerow([
-                m['filename'], 99, '{}',
-                len(m['regions']), k,
-                json.dumps(r['shape_attributes']),
-                json.dumps(r['region_attributes'])
-            ])
+            w.writerow([m['filename'], 99, '{}', len(m['regions']), k,
+                        json.dumps(r['shape_attributes']), json.dumps(r['region_attributes'])])
     return out.getvalue()
 
 def cvat(label='lesion'):
-    polygon = lambda ps: f'<polygon label="{label}" source="manual" points="{";".join(f"{x},{y}" for x,y in ps)}"></polygon>'
-    return '<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>' + ''.join(
-        f'<image id="{k}" name="{n}.png" width="{W}" height="{H}">{"".join(map(polygon, SHAPES[n]))}</image>' for k,n in enumerate(SHAPES)) + '</annotations>'
+    def polygon(ps):
+        points = ';'.join(f'{x},{y}' for x,y in ps)
+        return f'<polygon label="{label}" source="manual" points="{points}"></polygon>'
+    def image(k, n):
+        return (f'<image id="{k}" name="{n}.png" width="{W}" height="{H}">'
+                + ''.join(map(polygon, SHAPES[n])) + '</image>')
+    head = '<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>'
+    return head + ''.join(image(k, n) for k,n in enumerate(SHAPES)) + '</annotations>'
 
 def write(folder, kind):
     "A raw folder of a kind."
@@ -154,7 +157,9 @@ def test_a_fault_of_an_entry_is_a_finding_of_verify_and_one_line_of_prepare(tmp_
     from fetal_seg.verify import verify
     v = verify(raw, exams='(.)\\.png')
     assert any('covers no pixel' in str(f.value) for f in v.findings.itertuples() if f.case == 'a')
-    with pytest.raises(InputError, match=r'a\.json: shape 1 \(lesion\) covers no pixel of a\.png, 64x48 pixels: it is outside, or too thin; draw it anew') as e: prepare(raw, tmp_path/'out')
+    said = (r'a\.json: shape 1 \(lesion\) covers no pixel of a\.png, 64x48 pixels: '
+            r'it is outside, or too thin; draw it anew')
+    with pytest.raises(InputError, match=said) as e: prepare(raw, tmp_path/'out')
     assert '\n' not in str(e.value)
 
 def test_given_splits_and_classes_of_folders(tmp_path):
@@ -175,7 +180,8 @@ def test_two_documents_of_one_picture_are_ambiguous_and_named(tmp_path):
     cases, left = find_cases(raw)
     assert list(cases.case) == ['b', 'c']
     row = left[left.file == 'a.png'].iloc[0]
-    assert row.kind == 'ambiguous' and 'copy.json#10' in row.reason and 'instances.json#10' in row.reason
+    assert row.kind == 'ambiguous'
+    assert 'copy.json#10' in row.reason and 'instances.json#10' in row.reason
 
 def test_masks_come_before_documents_that_find_no_more(tmp_path):
     raw = tmp_path/'raw'
@@ -206,7 +212,9 @@ def test_several_labels_are_refused_over_the_dataset_and_chosen_by_name(tmp_path
     raw = pictures(tmp_path/'raw', 'abc')
     for n, label in zip('abc', ('cyst', 'tumour', 'tumour')):
         (raw/f'{n}.json').write_text(json.dumps(labelme(n, [BLOB], label)))
-    with pytest.raises(InputError, match='2 labels: cyst, tumour; say which is the region: --region "cyst", or --region any for all of them'): prepare(raw, tmp_path/'out')
+    said = ('2 labels: cyst, tumour; say which is the region: --region "cyst", '
+            'or --region any for all of them')
+    with pytest.raises(InputError, match=said): prepare(raw, tmp_path/'out')
     with pytest.raises(
             InputError,
             match="no shape of raw has the label 'lump'; choose among cyst, tumour, or any"):
@@ -294,7 +302,7 @@ def test_area_of_ellipses():
 # Round trips
 
 def zoo(seed):
-    "Masks of all kinds: noise, rings, rings in rings, pixels that touch at corners, border-cut, full, empty."
+    "Masks of all kinds: noise, rings in rings, pixels that touch at corners, border-cut, full, empty."
     rng = np.random.default_rng(seed)
     h, w = rng.integers(1, 40, 2)
     kind = seed % 6
@@ -451,11 +459,13 @@ def broken():
     yield 'xml', '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol">' + ''.join(
         f'<!ENTITY {chr(98+k)} "{f"&{chr(97+k)};"*10}">'
         for k in range(9)) + ']><annotations>&j;</annotations>', 'it has a document type'
-    yield 'xml', '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotations>&x;</annotations>', 'it has a document type'
+    entity = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotations>&x;</annotations>'
+    yield 'xml', entity, 'it has a document type'
     yield 'xml', ('<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>'
                   ).encode('utf-16'), 'it has a document type'
     yield 'csv', via_csv().replace('""name"": ', '""name '), 'is no JSON'
-    yield 'csv', 'filename,region_shape_attributes,region_attributes\na.png', 'line 2 has too few columns'
+    short = 'filename,region_shape_attributes,region_attributes\na.png'
+    yield 'csv', short, 'line 2 has too few columns'
 
 @pytest.mark.parametrize(
     'suffix,content,said', list(broken()), ids=lambda v: str(v)[:40]

@@ -1,13 +1,18 @@
-"""The explorer where it meets the world: notes under several writers, the app's door, and both the app and the evaluation report in a real browser.
+"""The explorer where it meets the world: notes under several writers, the app's door, and both the app
+and the evaluation report in a real browser.
 
-Where there is no Voila, no Playwright or no Chromium these tests are skipped by name; with FETAL_SEG_BROWSER=1 they fail instead.
+Where there is no Voila, no Playwright or no Chromium these tests are skipped by name; with
+FETAL_SEG_BROWSER=1 they fail instead.
 """
-import csv, importlib.util, json, os, random, re, shutil, signal, socket, subprocess, sys, time, urllib.error, urllib.request
+import csv, importlib.util, json, os, random, re, shutil, signal, socket, subprocess, sys, time
+import urllib.error, urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
-from fetal_seg.core import InputError
-from fetal_seg.explore import Explorer, explore, guard, keep_scores, kept_path, read_kept, read_notes, read_scores, save_note, scores_key, sort_keys, unguard
+from fetal_seg.core import InputError, guard, unguard
+from fetal_seg.explore import (
+    Explorer, explore, keep_scores, kept_path, read_kept, read_notes, save_note, scores_key, sort_keys)
+from fetal_seg.metrics import read_scores
 from fetal_seg.preprocess import invert, prepare, read_cases, warp
 
 here = Path(__file__).resolve().parent.parent
@@ -15,9 +20,9 @@ EVIL = '<img src=x onerror="window.pwned=1">'
 
 def need(ok, what):
     "Skip by name, or fail where everything is meant to be there."
-    if not ok:
-        (pytest.fail
-         if os.environ.get('FETAL_SEG_BROWSER') == '1' else pytest.skip)(f'{what} is not installed')
+    if ok: return
+    end = pytest.fail if os.environ.get('FETAL_SEG_BROWSER') == '1' else pytest.skip
+    end(f'{what} is not installed')
 
 class Greys:
     "A predictor without a network: what is bright."
@@ -32,7 +37,7 @@ class Greys:
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    "A folder like a demo's: raw, prepared, a run trained for seconds, and what verify found (with something evil in it)."
+    "A folder like a demo's: raw, prepared, and what verify found (with something evil in it)."
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.verify import verify
     d = tmp_path_factory.mktemp('job')
@@ -80,7 +85,8 @@ def test_notes_of_hard_names_and_texts(tmp_path):
     assert back.time.str.match(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$').all()
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path):
-    code = "import sys; from fetal_seg.explore import save_note\nfor i in range(15): save_note(sys.argv[1], f'{sys.argv[2]}-{i}', 'right', 'x')"
+    code = ("import sys; from fetal_seg.explore import save_note\n"
+            "for i in range(15): save_note(sys.argv[1], f'{sys.argv[2]}-{i}', 'right', 'x')")
     ps = [
         subprocess.Popen([sys.executable, '-c', code,
                           str(tmp_path/'notes.csv'),
@@ -241,7 +247,8 @@ def test_a_picture_that_is_gone_is_told(job, tmp_path):
     ex.case = name
     assert name in ex.message and ex.look is None
     # nothing of the case before
-    assert ex.mask is None and ex.scores == {} and ex.ui.cards.value == '' and ex.ui.image.layout.display == 'none'
+    assert ex.mask is None and ex.scores == {}
+    assert ex.ui.cards.value == '' and ex.ui.image.layout.display == 'none'
     ex.case = ex.listed.case.iloc[0]
     assert ex.look is not None and bytes(ex.ui.image.value[1:4]) == b'PNG'
 
@@ -268,7 +275,8 @@ def test_figures_never_overwrite(job, tmp_path):
 def start_app(cwd, **args):
     "The app in a process of its own: (process, URL)."
     need(importlib.util.find_spec('voila'), 'voila')
-    code = 'import json, sys; from fetal_seg.explore import serve; serve(**json.loads(sys.argv[1]), say=lambda s: print(s, flush=True))'
+    code = ('import json, sys; from fetal_seg.explore import serve; '
+            'serve(**json.loads(sys.argv[1]), say=lambda s: print(s, flush=True))')
     env = dict(os.environ, PYTHONPATH=str(here))
     # a shell's background job is deaf to Ctrl-C, and so would its children be
     hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -358,7 +366,8 @@ CHROMIUM = next(
         os.environ.get('CHROMIUM'), *map(shutil.which,
                                          ('chromium', 'chromium-browser', 'google-chrome'))
     ]), None)
-SWITCHES = '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+SWITCHES = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run '
+            '--disable-background-networking --disable-component-update --disable-sync').split()
 
 @pytest.fixture(scope='module')
 def chromium(tmp_path_factory):
@@ -424,11 +433,11 @@ def test_explorer_in_a_browser(page, app):
     for _ in range(30): page.keyboard.press('ArrowRight')
     row = next(r for r in read_cases(app.job/'prepared').itertuples() if r.case == name)
     look = load_look(app.job/'prepared', row, predictor)
-    moved = score(predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2)),
-                  look.truth)['dice']
+    mask = predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2))
+    moved, expected = score(mask, look.truth)['dice'], soft_dice_confidence(look.heat, mask)
     assert f'{moved:.3f}' != f'{truth.dice.iloc[0]:.3f}'
     wait_until(lambda: dice.text_content() == f'{moved:.3f}')
-    wait_until(lambda: page.locator('.fs-sdc').text_content() == f'{soft_dice_confidence(look.heat, predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2))):.3f}')
+    wait_until(lambda: page.locator('.fs-sdc').text_content() == f'{expected:.3f}')
     wait_until(lambda: page.locator('.fs-frame img').get_attribute('src') != before)
 
     # zoom around the pointer, layers, a figure
@@ -572,7 +581,7 @@ def test_report_in_a_browser(chromium, trained, tmp_path, scheme):
     page.keyboard.press('Escape')
     assert page.locator('dialog[open]').count() == 0
 
-    # so does a click on its name in the table: the best case stands first, as the table is sorted now
+    # so does a click on its name in the table: the best case stands first, as it is sorted now
     best = scores.sort_values('dice').case.iloc[-1] if scores.dice.nunique() == len(
         scores) else table.locator('tbody th .open').first.inner_text()
     table.locator('tbody th .open').first.click()

@@ -6,17 +6,17 @@ from PIL import Image
 from scipy import ndimage
 from fetal_seg.core import InputError
 from fetal_seg.data import find_cases
-from fetal_seg.lesions import LESION_CLASSES, exam_lesions, lesion_distance, lesion_files, lesion_mask, plan_lesions, simulate_lesions, write_lesions
+from fetal_seg.lesions import (
+    LESION_CLASSES, exam_lesions, lesion_distance, lesion_files, lesion_mask, plan_lesions,
+    simulate_lesions, write_lesions)
 
 CORNERS = np.ones((3,3))
 
 def pieces(mask): return ndimage.label(mask, CORNERS)[1]
 def digests(folder):
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(Path(folder).rglob('*'))
-        if p.is_file()
-    }
+    files = [p for p in sorted(Path(folder).rglob('*')) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files}
 def read(path): return np.array(Image.open(path))
 
 @pytest.fixture(scope='module')
@@ -24,7 +24,7 @@ def raw(tmp_path_factory):
     return write_lesions(tmp_path_factory.mktemp('lesions')/'raw', n=30, seed=3, shape=(80, 96))
 
 def test_masks_are_what_the_table_says(raw):
-    "Each mask file holds its lesions as pieces that do not touch; together they are as many as exams.csv says."
+    "Each mask file holds its lesions as pieces that do not touch, as many as exams.csv says."
     rows = pd.read_csv(raw/'exams.csv')
     assert len(rows) == 30 and (rows.lesions > 1).any() and (rows.lesions == 0).any()
     for r in rows.itertuples():
@@ -77,13 +77,13 @@ def test_prepared_masks_are_the_files(raw, tmp_path):
     rows = pd.read_csv(raw/'exams.csv').set_index('case')
     for r in cases.itertuples():
         files = [read(p) > 0 for p in (raw/r.label).glob(f'{r.case}_mask*.png')]
-        assert (read_mask(case_path(tmp_path/'prepared', r, 'full_masks')) == np.any(files,
-                                                                                     0)).all()
+        mask = read_mask(case_path(tmp_path/'prepared', r, 'full_masks'))
+        assert (mask == np.any(files, 0)).all()
         assert r.exam == f'csv-{rows.exam[r.case]}'
     assert (cases.groupby('exam').split.nunique() == 1).all()
 
 def test_seeds_and_workers(raw, tmp_path):
-    "The same seed gives the same bytes, with workers too; another seed gives other pictures of the same names."
+    "The same seed gives the same bytes, with workers too; another seed gives other pictures."
     assert digests(write_lesions(tmp_path/'two', n=30, seed=3, shape=(80, 96),
                                  workers=2)) == digests(raw)
     other = digests(write_lesions(tmp_path/'other', n=6, seed=4, shape=(80,96)))
@@ -99,7 +99,7 @@ def test_pictures_of_an_exam_are_alike():
         assert 2*(m & n).sum()/(m.sum() + n.sum()) > 0.5 and (a != b).mean() > 0.3
 
 def test_classes_differ_as_described():
-    "Benign lesions are wider than tall and fill their convex outline; malignant ones are taller than wide, and spiculated."
+    "Benign lesions are wider than tall and smooth; malignant ones are taller, and spiculated."
     def facts(label):
         out = []
         for l in (exam_lesions(s, np.random.default_rng(s), (400, 480), label, 1)[0]
@@ -129,7 +129,7 @@ def test_a_file_of_others_is_not_touched(raw, tmp_path):
     assert not (tmp_path/'normal').exists()
 
 def test_the_whole_job(tmp_path, capsys):
-    "demo --scene lesions, tiny: every step runs, every region is kept, and nothing is said of heads."
+    "demo --scene lesions, tiny: every step runs, every region is kept, nothing is said of heads."
     from fetal_seg.core import read_json
     from fetal_seg.pipeline import closing_table, demo
     out = tmp_path/'demo'
