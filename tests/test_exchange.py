@@ -302,7 +302,7 @@ def test_area_of_ellipses():
 # Round trips
 
 def zoo(seed):
-    "Masks of all kinds: noise, rings in rings, pixels that touch at corners, border-cut, full, empty."
+    "Masks of all kinds: noise, rings in rings, corners that touch, cut by the border, full, empty."
     rng = np.random.default_rng(seed)
     h, w = rng.integers(1, 40, 2)
     kind = seed % 6
@@ -459,7 +459,8 @@ def broken():
     yield 'xml', '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol">' + ''.join(
         f'<!ENTITY {chr(98+k)} "{f"&{chr(97+k)};"*10}">'
         for k in range(9)) + ']><annotations>&j;</annotations>', 'it has a document type'
-    entity = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotations>&x;</annotations>'
+    entity = ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>'
+              '<annotations>&x;</annotations>')
     yield 'xml', entity, 'it has a document type'
     yield 'xml', ('<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>'
                   ).encode('utf-16'), 'it has a document type'

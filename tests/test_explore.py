@@ -1,5 +1,5 @@
-"""The explorer where it meets the world: notes under several writers, the app's door, and both the app
-and the evaluation report in a real browser.
+"""The explorer where it meets the world: notes under several writers, the app's door, and both the
+app and the evaluation report in a real browser.
 
 Where there is no Voila, no Playwright or no Chromium these tests are skipped by name; with
 FETAL_SEG_BROWSER=1 they fail instead.
@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, guard, unguard
 from fetal_seg.explore import (
-    Explorer, explore, keep_scores, kept_path, read_kept, read_notes, save_note, scores_key, sort_keys)
+    Explorer, explore, keep_scores, kept_path, read_kept, read_notes, save_note, scores_key,
+    sort_keys)
 from fetal_seg.metrics import read_scores
 from fetal_seg.preprocess import invert, prepare, read_cases, warp
 
