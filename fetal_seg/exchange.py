@@ -91,9 +91,8 @@ def check_labels(
     names = sorted(set(labels))
     if region is not None or len(names) < 2: return
     some = ', '.join(names[:8]) + ', ...'*(len(names) > 8)
-    raise InputError(
-        where, f'{len(names)} labels: {some}',
-        f'say which is the region: --region "{names[0]}", or --region any for all of them')
+    raise InputError(where, f'{len(names)} labels: {some}', f'say which is the region: '
+                     f'--region "{names[0]}", or --region any for all of them')
 
 # %% ../nbs/00c_exchange.ipynb #8c1f5bf8
 def is_meant(
@@ -196,9 +195,8 @@ def _ellipse(where, what, label, x, y, rx, ry, angle=0.):
 
 # %% ../nbs/00c_exchange.ipynb #fb9f87c1
 def _no_area(where, what, kind):
-    return InputError(
-        where, f'{what} is of the type {kind!r}, which encloses nothing that could be a region',
-        'draw a polygon instead, or take it out')
+    return InputError(where, f'{what} is of the type {kind!r}, which encloses nothing that could '
+                      'be a region', 'draw a polygon instead, or take it out')
 
 def _size(where, what, height, width):
     "(H, W), or None where it is not known."
@@ -602,9 +600,8 @@ def find_entry(
     file, key = re.fullmatch(ENDINGS, str(ref), re.IGNORECASE | re.DOTALL).groups()
     document = read_document(Path(raw)/file)
     if document is None or (key or '') not in document.entries:
-        raise InputError(
-            Path(raw)/ref, 'there is no such entry',
-            'find the cases again: the document has changed')
+        raise InputError(Path(raw)/ref, 'there is no such entry',
+                         'find the cases again: the document has changed')
     return document.entries[key or '']
 
 # %% ../nbs/00c_exchange.ipynb #aa946e4f
@@ -730,10 +727,9 @@ def label_value(
     values = {} if region in (None, 'any') else nnunet_labels(raw)
     if str(region) not in values: return region
     if len(values[region]) > 1:
-        raise InputError(
-            '--region',
-            f'{region!r} is a union of the values {", ".join(map(str, values[region]))}',
-            'name one value, or any')
+        union = ', '.join(map(str, values[region]))
+        raise InputError('--region', f'{region!r} is a union of the values {union}',
+                         'name one value, or any')
     return values[region][0]
 
 # %% ../nbs/00c_exchange.ipynb #b75e4fc5

@@ -395,9 +395,9 @@ def _is_ours(path, note):
         with Image.open(path) as im: found = im.info.get('Description')
     except OSError: found = None
     if found == note: return True
-    raise InputError(
-        path, f'this file is not what would be written here ({found or "no simulated picture"})',
-        'choose an empty folder')
+    found = found or 'no simulated picture'
+    raise InputError(path, f'this file is not what would be written here ({found})',
+                     'choose an empty folder')
 
 def write_lesion(
     row:dict, # One row of `plan_lesions`
@@ -439,10 +439,8 @@ def write_lesions(
     strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png')
                      if f'{l}/{p.name}' not in names and p.name[0] != '.')
     if strange:
-        raise InputError(
-            strange[0],
-            f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones',
-            'choose an empty folder')
+        raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong '
+                         f'to these {n} simulated ones', 'choose an empty folder')
     for l in LESION_CLASSES: (folder/l).mkdir(parents=True, exist_ok=True)
     pmap(partial(write_lesion,dest=str(folder)), rows, workers=workers, desc='simulated pictures')
     _write_exams(folder, rows)

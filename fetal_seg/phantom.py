@@ -190,9 +190,7 @@ def shell(
     y, # (R, A) rows, px
     x, # (R, A) columns, px
     t, # (1, A) angles of the beams, rad
-# u, v; the polar angle phi, rad; the distance d, px, negative inside;
-# |cos| of the angle between beam and normal
-):
+): # u, v; phi, rad; the distance d, px, negative inside; |cos| between beam and normal
     "How each spot lies to an ellipse."
     u,v = ellipse_coords(region,y,x)
     rho = np.sqrt(u*u+v*v)+1e-6
@@ -608,9 +606,9 @@ def _is_there(path, note):
         with Image.open(path) as im: found = im.info.get('Description')
     except OSError: found = None
     if found == note: return True
-    raise InputError(
-        path, f'this file is not what would be written here ({found or "no simulated picture"})',
-        'choose an empty folder')
+    found = found or 'no simulated picture'
+    raise InputError(path, f'this file is not what would be written here ({found})',
+                     'choose an empty folder')
 
 # %% ../nbs/phantom.ipynb #921032ed
 def write_phantom(
@@ -650,10 +648,8 @@ def write_phantoms(
     strange = sorted(p for p in (Path(dest)/layout).glob('*/malignant/*.png')
                      if p.name not in names and p.name[0] != '.')
     if strange:
-        raise InputError(
-            strange[0],
-            f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones',
-            'choose an empty folder')
+        raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong '
+                         f'to these {n} simulated ones', 'choose an empty folder')
     for split in ('train', 'validation', 'test'):
         (Path(dest)/layout/split/'malignant').mkdir(parents=True, exist_ok=True)
     pmap(partial(write_phantom,dest=str(dest)), rows, workers=workers, desc='simulated pictures')

@@ -31,57 +31,42 @@ def oracle(points, shape):
     return out
 
 # c is rightly empty
-EXPECTED = {
-    'a': oracle(BLOB, (H, W)), 'b': oracle(BLOB, (H, W)) | oracle(DOT, (H, W)), 'c': np.zeros(
-        (H, W), bool)
-}
+EXPECTED = {'a': oracle(BLOB, (H,W)), 'b': oracle(BLOB, (H,W)) | oracle(DOT, (H,W)),
+            'c': np.zeros((H,W), bool)}
 SHAPES = {'a': [BLOB], 'b': [BLOB, DOT], 'c': []}
+
+def speckle(seed): return np.random.default_rng(seed).integers(0, 255, (H,W)).astype(np.uint8)
 
 def pictures(folder, names='abcd'):
     "Simulated speckle; d is in no document."
     folder.mkdir(parents=True, exist_ok=True)
-    for n in names:
-        Image.fromarray(np.random.default_rng(ord(n)).integers(0, 255, (H, W)).astype(
-            np.uint8)).save(folder/f'{n}.png')
+    for n in names: Image.fromarray(speckle(ord(n))).save(folder/f'{n}.png')
     return folder
 
 def labelme(name, polygons, label='lesion', **kw):
-    return dict(
-        version='5.5.0', flags={}, imagePath=f'{name}.png', imageData=None, imageHeight=H,
-        imageWidth=W, shapes=[
-            dict(label=label, points=[list(p)
-                                      for p in ps], group_id=None, shape_type='polygon', flags={})
-            for ps in polygons
-        ]) | kw
+    def shape(ps):
+        return dict(label=label, points=[list(p) for p in ps], group_id=None, shape_type='polygon',
+                    flags={})
+    return dict(version='5.5.0', flags={}, imagePath=f'{name}.png', imageData=None, imageHeight=H,
+                imageWidth=W, shapes=[shape(ps) for ps in polygons]) | kw
 
 def coco(label='lesion'):
-    images = [
-        dict(id=10*k, file_name=f'{n}.png', height=H, width=W) for k, n in enumerate(SHAPES, 1)
-    ]
-    return dict(
-        images=images, categories=[dict(id=3, name=label)], annotations=[
-            dict(id=100*i['id'] + k, image_id=i['id'], category_id=3,
-                 segmentation=[[v
-                                for p in ps
-                                for v in p]], iscrowd=0)
-            for i in images
-            for k, ps in enumerate(SHAPES[i['file_name'][0]])
-        ])
+    images = [dict(id=10*k, file_name=f'{n}.png', height=H, width=W)
+              for k,n in enumerate(SHAPES, 1)]
+    annotations = [dict(id=100*i['id'] + k, image_id=i['id'], category_id=3,
+                        segmentation=[[v for p in ps for v in p]], iscrowd=0)
+                   for i in images for k,ps in enumerate(SHAPES[i['file_name'][0]])]
+    return dict(images=images, categories=[dict(id=3, name=label)], annotations=annotations)
 
 def via(label='lesion'):
-    return {
-        f'{n}.png99': dict(
-            filename=f'{n}.png', size=99, file_attributes={}, regions=[
-                dict(
-                    shape_attributes=dict(name='polygon', all_points_x=[p[0]
-                                                                        for p in ps],
-                                          all_points_y=[p[1]
-                                                        for p in ps]),
+    def region(ps):
+        xs, ys = [p[0] for p in ps], [p[1] for p in ps]
+        return dict(shape_attributes=dict(name='polygon', all_points_x=xs, all_points_y=ys),
                     region_attributes=dict(label=label))
-                for ps in SHAPES[n]
-            ])
-        for n in SHAPES
-    }
+    def picture(n):
+        return dict(filename=f'{n}.png', size=99, file_attributes={},
+                    regions=[region(ps) for ps in SHAPES[n]])
+    return {f'{n}.png99': picture(n) for n in SHAPES}
 
 def via_csv():
     out = io.StringIO()
@@ -165,12 +150,11 @@ def test_a_fault_of_an_entry_is_a_finding_of_verify_and_one_line_of_prepare(tmp_
 def test_given_splits_and_classes_of_folders(tmp_path):
     for s in ('train', 'valid', 'test'):
         pictures(tmp_path/s/'benign', 'abc')
-        (tmp_path/s/'_annotations.coco.json').write_text(
-            json.dumps(coco() | dict(
-                images=[i | dict(file_name=f'benign/{i["file_name"]}') for i in coco()['images']])))
+        images = [i | dict(file_name=f'benign/{i["file_name"]}') for i in coco()['images']]
+        (tmp_path/s/'_annotations.coco.json').write_text(json.dumps(coco() | dict(images=images)))
     cases, left = find_cases(tmp_path)
-    assert len(cases) == 9 and set(cases.given_split) == {'train', 'valid', 'test'} and set(
-        cases.label) == {'benign'} and left.empty
+    assert len(cases) == 9 and set(cases.given_split) == {'train', 'valid', 'test'}
+    assert set(cases.label) == {'benign'} and left.empty
     assert all(a.split('/')[0] == i.split('/')[0] for a,i in zip(cases.annotation, cases.image))
 
 def test_two_documents_of_one_picture_are_ambiguous_and_named(tmp_path):
@@ -186,25 +170,20 @@ def test_two_documents_of_one_picture_are_ambiguous_and_named(tmp_path):
 def test_masks_come_before_documents_that_find_no_more(tmp_path):
     raw = tmp_path/'raw'
     pictures(raw/'images', 'abc'); pictures(raw/'masks', 'abc')
-    (raw/'instances.json').write_text(
-        json.dumps(coco() | dict(
-            images=[i | dict(file_name=f'images/{i["file_name"]}') for i in coco()['images']])))
-    assert set(find_cases(raw)[0].layout) == {'folders'} and set(
-        find_cases(raw, 'coco')[0].annotation) == {f'instances.json#{k}0'
-                                                   for k in (1, 2, 3)}
+    images = [i | dict(file_name=f'images/{i["file_name"]}') for i in coco()['images']]
+    (raw/'instances.json').write_text(json.dumps(coco() | dict(images=images)))
+    assert set(find_cases(raw)[0].layout) == {'folders'}
+    entries = set(find_cases(raw, 'coco')[0].annotation)
+    assert entries == {f'instances.json#{k}0' for k in (1,2,3)}
 
 def test_other_json_xml_and_csv_are_none_of_ours(tmp_path):
     raw = write(tmp_path/'raw', 'labelme')
-    for name, text in {
-            'package.json': '{"name": "x"}', 'list.json': '[1, 2]',
-            'sizes.csv': 'filename,pixel size(mm)\na.png,0.1\n',
-            'voc.xml': '<annotation><folder/></annotation>', '.hidden.json': '{'
-    }.items():
-        (raw/name).write_text(text)
+    others = {'package.json': '{"name": "x"}', 'list.json': '[1, 2]',
+              'sizes.csv': 'filename,pixel size(mm)\na.png,0.1\n',
+              'voc.xml': '<annotation><folder/></annotation>', '.hidden.json': '{'}
+    for name,text in others.items(): (raw/name).write_text(text)
     cases, left = find_cases(raw)
-    assert len(cases) == 3 and set(left[left.kind == 'foreign'].file) == {
-        'package.json', 'list.json', 'sizes.csv', 'voc.xml', '.hidden.json'
-    }
+    assert len(cases) == 3 and set(left[left.kind == 'foreign'].file) == set(others)
 
 # Classes
 
@@ -215,18 +194,15 @@ def test_several_labels_are_refused_over_the_dataset_and_chosen_by_name(tmp_path
     said = ('2 labels: cyst, tumour; say which is the region: --region "cyst", '
             'or --region any for all of them')
     with pytest.raises(InputError, match=said): prepare(raw, tmp_path/'out')
-    with pytest.raises(
-            InputError,
-            match="no shape of raw has the label 'lump'; choose among cyst, tumour, or any"):
+    said = "no shape of raw has the label 'lump'; choose among cyst, tumour, or any"
+    with pytest.raises(InputError, match=said):
         prepare(raw, tmp_path/'out', region='lump')
     for region,full in (('tumour', {'b', 'c'}), ('any', {'a', 'b', 'c'})):
         out = tmp_path/region
         got = prepare(raw, out, size=(H,W), exams='(.)\\.png', region=region)
-        assert {
-            r.case
-            for r in got.itertuples()
-            if read_mask(case_path(out, r, 'full_masks')).any()
-        } == full
+        with_region = [r.case for r in got.itertuples()
+                       if read_mask(case_path(out, r, 'full_masks')).any()]
+        assert set(with_region) == full
 
 @pytest.mark.parametrize('suffix', ['png', 'tif'])
 def test_nnunet_with_names_of_classes(tmp_path, suffix):
@@ -235,9 +211,7 @@ def test_nnunet_with_names_of_classes(tmp_path, suffix):
     labels = np.zeros((H,W), np.uint8); labels[5:10,5:10] = 1; labels[20:30,20:40] = 2
     for n in 'abc':
         for f in (f'imagesTr/{n}_0000', f'imagesTr/{n}_0001', f'imagesTs/{n}{n}_0000'):
-            Image.fromarray(
-                np.random.default_rng(ord(n)).integers(0, 255, (H, W)).astype(np.uint8)).save(
-                    raw/f'{f}.{suffix}')
+            Image.fromarray(speckle(ord(n))).save(raw/f'{f}.{suffix}')
         Image.fromarray(labels).save(raw/f'labelsTr/{n}.{suffix}')
     (raw/'dataset.json').write_text(
         json.dumps(dict(labels=dict(background=0, tumour=1, vessel=2, all=[1, 2]), numTraining=3)))
@@ -247,18 +221,16 @@ def test_nnunet_with_names_of_classes(tmp_path, suffix):
     with pytest.raises(InputError, match='2 classes: 1 and 2'): prepare(raw, tmp_path/'out')
     for region,area in (('vessel', 200), ('1', 25), ('any', 225)):
         got = prepare(raw, tmp_path/region, size=(H,W), exams='(.)_0000', region=region)
-        assert [
-            read_mask(case_path(tmp_path/region, r, 'full_masks')).sum() for r in got.itertuples()
-        ] == [area]*3
+        masks = [read_mask(case_path(tmp_path/region, r, 'full_masks')) for r in got.itertuples()]
+        assert [m.sum() for m in masks] == [area]*3
     with pytest.raises(InputError, match="'all' is a union of the values 1, 2"):
         prepare(raw, tmp_path/'x', region='all')
 
 def test_nii_gz_is_one_suffix(monkeypatch):
     from fetal_seg.images import SUFFIXES
     monkeypatch.setattr('fetal_seg.data.SUFFIXES', set(SUFFIXES) | {'.nii', '.nii.gz', '.mha'})
-    assert split_suffix('x/a.b.NII.GZ') == ('x/a.b',
-                                            '.nii.gz') and split_suffix('a.tar.gz') == ('a.tar',
-                                                                                        '.gz')
+    assert split_suffix('x/a.b.NII.GZ') == ('x/a.b', '.nii.gz')
+    assert split_suffix('a.tar.gz') == ('a.tar', '.gz')
     assert is_picture('a.nii.gz') and not is_picture('a.tar.gz') and not is_picture('.a.nii.gz')
     pairs, _, left = pair_files(
         ['imagesTr/c_01_0000.nii.gz', 'labelsTr/c_01.nii.gz', 'imagesTs/c_02_0000.nii.gz'],
@@ -289,15 +261,14 @@ def test_tiles_neither_overlap_nor_leave_gaps():
         cut = [tuple(v) for v in rng.integers(0, 21, (2,2))/2 + [[0,0], [0,0]]]
         square = [(0,0), (10,0), (10,10), (0,10)]
         middle = tuple(rng.integers(1, 20, 2)/2)
-        parts = sum(
-            fill_polygon([square[k], square[(k+1) % 4], middle], (10, 10)).astype(int)
-            for k in range(4))
+        corners = [[square[k], square[(k+1) % 4], middle] for k in range(4)]
+        parts = sum(fill_polygon(c, (10,10)).astype(int) for c in corners)
         assert (parts == 1).all()
 
 def test_area_of_ellipses():
     for rx,ry,t in ((40,20,0.3), (15,15,0), (60,5,1.2)):
-        assert fill_ellipse((100, 90, rx, ry, t),
-                            (180, 200)).sum() == pytest.approx(math.pi*rx*ry, rel=0.02)
+        area = fill_ellipse((100,90,rx,ry,t), (180,200)).sum()
+        assert area == pytest.approx(math.pi*rx*ry, rel=0.02)
 
 # Round trips
 
@@ -313,16 +284,16 @@ def zoo(seed):
         return (r < 18) & ~(r < 12) | (r < 8) & ~(r < rng.integers(0,6))
     if kind == 3: return np.indices((h,w)).sum(0) % 2 == 0
     if kind == 4: return np.ones((h,w), bool)
-    return fill_ellipse((rng.uniform(0, 60), rng.uniform(0, 40), rng.uniform(
-        3, 30), rng.uniform(1, 20), rng.uniform(0, 3)), (40, 60))
+    u = rng.uniform
+    return fill_ellipse((u(0,60), u(0,40), u(3,30), u(1,20), u(0,3)), (40,60))
 
 @pytest.mark.parametrize('exact', [False, True])
 def test_polygons_of_a_mask_give_it_back(exact):
     for seed in range(150):
         m = zoo(seed)
         ps = mask_to_polygons(m, exact_corners=exact)
-        assert (np.any([fill_polygon(p, m.shape)
-                        for p in ps], 0) == m).all() if ps else not m.any(), seed
+        again = np.any([fill_polygon(p, m.shape) for p in ps], 0) if ps else np.zeros_like(m)
+        assert (again == m).all(), seed
         if exact: assert all((p == np.round(p)).all() for p in ps)
 
 def test_few_points_are_few():
@@ -335,10 +306,8 @@ def test_pycocotools_reads_ours_to_the_pixel_and_we_its_runs():
     for seed in range(60):
         m = zoo(seed)
         doc = to_coco([('a.png', m, m*0.5)])
-        theirs = [
-            cm.decode(cm.merge(cm.frPyObjects(a['segmentation'], *m.shape))) > 0
-            for a in doc['annotations']
-        ]
+        theirs = [cm.decode(cm.merge(cm.frPyObjects(a['segmentation'], *m.shape))) > 0
+                  for a in doc['annotations']]
         assert (np.any(theirs, 0) == m).all() if theirs else not m.any()
         assert [t.sum() for t in theirs] == [a['area'] for a in doc['annotations']]
         packed = cm.encode(np.asfortranarray(m, np.uint8))
@@ -369,9 +338,8 @@ def test_labelme_masks_circles_and_rectangles():
         dict(label='l', points=[[60, 40], [50, 44]], shape_type='rectangle')
     ]
     want = fill_ellipse((40,20,5,5,0), (H,W)); want[20:24,10:16] |= part; want[40:44,50:60] = True
-    assert (draw_entry('',
-                       read_labelme('', labelme('a', [], shapes=shapes))[''],
-                       (H, W)) == want).all()
+    entry = read_labelme('', labelme('a', [], shapes=shapes))['']
+    assert (draw_entry('', entry, (H,W)) == want).all()
 
 def test_via_shapes_and_version_1():
     def region(**s): return dict(shape_attributes=s, region_attributes={'kind of thing': 'x'})
@@ -417,31 +385,25 @@ def broken():
     yield 'json', dict(c, images=[dict(id=1)]), 'image 1 has no file_name'
     yield 'json', dict(c, images=c['images']*2), 'two images with the id 10'
     yield 'json', annotation(image_id=True), "the image_id of annotation 1000 is 'True'"
-    yield 'json', annotation(
-        image_id=5), 'annotation 1000 is of image 5, which is not among its images'
+    said = 'annotation 1000 is of image 5, which is not among its images'
+    yield 'json', annotation(image_id=5), said
     yield 'json', annotation(category_id=5), 'is of category 5, which is not among its categories'
     yield 'json', annotation(segmentation=[]), 'has no segmentation'
     yield 'json', annotation(segmentation='x'), "the segmentation of annotation 1000 is 'x'"
     yield 'json', annotation(segmentation=[[1,2,3]]), 'is no list x1, y1, x2, y2'
     yield 'json', annotation(segmentation=[[1,2,3,nan,5,6]]), 'has the coordinate nan'
     yield 'json', annotation(segmentation=[[1,2,3,4]]), '2 points'
-    yield 'json', annotation(
-        segmentation=dict(size=[2, 2], counts=[4])), 'and that of its image [48, 64]'
-    yield 'json', annotation(
-        segmentation=dict(size=[H, W], counts=[4])), 'for 4 pixels, not for 64x48'
-    yield 'json', annotation(
-        segmentation=dict(size=[H, W], counts=[-4, H*W + 4])), 'the run lengths of annotation 1000'
+    def runs(size, counts): return annotation(segmentation=dict(size=size, counts=counts))
+    yield 'json', runs([2,2], [4]), 'and that of its image [48, 64]'
+    yield 'json', runs([H,W], [4]), 'for 4 pixels, not for 64x48'
+    yield 'json', runs([H,W], [-4, H*W + 4]), 'the run lengths of annotation 1000'
     yield 'json', dict(c, annotations=[None]), 'annotation 1 is'
-    yield 'json', {'a': dict(filename='a.png', regions=7)}, "the regions of a.png is '7'"
-    yield 'json', {'a': dict(filename='a.png',
-                             regions=[{}])}, 'region 1 of a.png has no shape_attributes'
-    yield 'json', {
-        'a': dict(filename='a.png', regions=[dict(shape_attributes=dict(name='point', cx=1, cy=2))])
-    }, "of the type 'point'"
-    yield 'json', {
-        'a': dict(filename='a.png',
-                  regions=[dict(shape_attributes=dict(name='circle', cx='1', cy=2, r=3))])
-    }, "the cx of region 1 of a.png is '1'"
+    def via_of(regions): return dict(a=dict(filename='a.png', regions=regions))
+    def drawn(**shape): return via_of([dict(shape_attributes=shape)])
+    yield 'json', via_of(7), "the regions of a.png is '7'"
+    yield 'json', via_of([{}]), 'region 1 of a.png has no shape_attributes'
+    yield 'json', drawn(name='point', cx=1, cy=2), "of the type 'point'"
+    yield 'json', drawn(name='circle', cx='1', cy=2, r=3), "the cx of region 1 of a.png is '1'"
     yield 'json', {'_via_img_metadata': []}, 'its _via_img_metadata is a list'
     yield 'json', '{"shapes": [', 'this is no JSON'
     yield 'json', '['*100000, 'this is no JSON'
@@ -456,25 +418,27 @@ def broken():
     yield 'xml', x.replace('id="1"', 'id="0"'), 'two images with the id 0'
     yield 'xml', x.replace('polygon', 'polyline'), "of the type 'polyline'"
     yield 'xml', '<annotations><track id="0" label="x"/></annotations>', 'this is CVAT for video'
-    yield 'xml', '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol">' + ''.join(
-        f'<!ENTITY {chr(98+k)} "{f"&{chr(97+k)};"*10}">'
-        for k in range(9)) + ']><annotations>&j;</annotations>', 'it has a document type'
+    laughs = ''.join(f'<!ENTITY {chr(98+k)} "{f"&{chr(97+k)};"*10}">' for k in range(9))
+    laughs = f'<!DOCTYPE lolz [<!ENTITY a "lol">{laughs}]><annotations>&j;</annotations>'
+    yield 'xml', '<?xml version="1.0"?>' + laughs, 'it has a document type'
     entity = ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>'
               '<annotations>&x;</annotations>')
     yield 'xml', entity, 'it has a document type'
-    yield 'xml', ('<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>'
-                  ).encode('utf-16'), 'it has a document type'
+    wide = '<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>'.encode('utf-16')
+    yield 'xml', wide, 'it has a document type'
     yield 'csv', via_csv().replace('""name"": ', '""name '), 'is no JSON'
     short = 'filename,region_shape_attributes,region_attributes\na.png'
     yield 'csv', short, 'line 2 has too few columns'
 
-@pytest.mark.parametrize(
-    'suffix,content,said', list(broken()), ids=lambda v: str(v)[:40]
-    if isinstance(v, str) and not v.startswith(('{', '<', '[', 'file')) else '')
+def short_id(v):
+    plain = isinstance(v, str) and not v.startswith(('{', '<', '[', 'file'))
+    return str(v)[:40] if plain else ''
+
+@pytest.mark.parametrize('suffix,content,said', list(broken()), ids=short_id)
 def test_what_is_broken_is_one_line_that_names_the_file(tmp_path, suffix, content, said):
     f = pictures(tmp_path)/f'a.{suffix}'
-    f.write_bytes(content if isinstance(content, bytes) else (
-        content if isinstance(content, str) else json.dumps(content)).encode())
+    if not isinstance(content, (bytes, str)): content = json.dumps(content)
+    f.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(InputError, match=re.escape(said)) as e: read_document(f)
     assert str(e.value).startswith(str(f)) and '\n' not in str(e.value) and len(e.value.remedy) > 10
     with pytest.raises(InputError, match=re.escape(said)): find_cases(tmp_path)
@@ -533,11 +497,9 @@ def results(out, masks, **kw):
     for n,m in masks.items():
         Image.fromarray(m).save(out/f'{n}_mask.png')
         Image.fromarray((m*np.uint16(50000)).astype(np.uint16)).save(out/f'{n}_heatmap.png')
-        rows.append(
-            dict(name=n, file=str(out.parent/'raw'/
-                                  f'{n}.png'), post='fill', problem='', spacing_mm=0.1,
-                 ellipse_row=1., ellipse_col=2., ellipse_a=3., ellipse_b=2., ellipse_angle_deg=45.)
-            | kw)
+        rows.append(dict(name=n, file=str(out.parent/'raw'/f'{n}.png'), post='fill', problem='',
+                         spacing_mm=0.1, ellipse_row=1., ellipse_col=2., ellipse_a=3.,
+                         ellipse_b=2., ellipse_angle_deg=45.) | kw)
     return pd.DataFrame(rows)
 
 def test_predictions_come_back_as_a_raw_folder(tmp_path):
@@ -555,21 +517,16 @@ def test_predictions_come_back_as_a_raw_folder(tmp_path):
     assert [a['score'] for a in doc['annotations']] == pytest.approx([50000/65535]*3)
     one = doc['annotations'][0]
     rows, cols = np.nonzero(EXPECTED['a'])
-    assert one['bbox'] == [
-        cols.min(),
-        rows.min(),
-        cols.max() - cols.min() + 1,
-        rows.max() - rows.min() + 1
-    ] and one['area'] == len(rows)
+    size = [cols.max() - cols.min() + 1, rows.max() - rows.min() + 1]
+    assert one['bbox'] == [cols.min(), rows.min(), *size] and one['area'] == len(rows)
 
 def test_labelme_documents_have_the_fields_of_its_schema():
     doc = to_labelme(EXPECTED['b'], 'b.png', 'lesion')
-    assert {'version', 'flags', 'shapes', 'imagePath', 'imageData', 'imageHeight', 'imageWidth'
-            } <= set(doc) and (doc['imageHeight'], doc['imageWidth']) == (H, W)
+    fields = {'version', 'flags', 'shapes', 'imagePath', 'imageData', 'imageHeight', 'imageWidth'}
+    assert fields <= set(doc) and (doc['imageHeight'], doc['imageWidth']) == (H, W)
+    fields = {'label', 'points', 'group_id', 'description', 'shape_type', 'flags', 'mask'}
     for s in doc['shapes']:
-        assert set(s) == {
-            'label', 'points', 'group_id', 'description', 'shape_type', 'flags', 'mask'
-        } and s['shape_type'] == 'polygon' and len(s['points']) >= 3
+        assert set(s) == fields and s['shape_type'] == 'polygon' and len(s['points']) >= 3
         assert all(0 <= x <= W and 0 <= y <= H for x,y in s['points'])
 
 def test_corrections_and_files_of_others_are_not_overwritten(tmp_path):
@@ -590,19 +547,14 @@ def test_corrections_and_files_of_others_are_not_overwritten(tmp_path):
         check_exports(out, [], hc18=tmp_path/'mine.csv')
 
 def test_hc18_table_by_hand(tmp_path):
-    rows, without = hc18_rows([
-        dict(file='x/000_HC.png', spacing_mm=0.5, ellipse_row=10., ellipse_col=20., ellipse_a=8.,
-             ellipse_b=6., ellipse_angle_deg=180/4),
-        dict(file='y.png', spacing_mm=0.5,
-             **{f'ellipse_{k}': float('nan')
-                for k in ('row', 'col', 'a', 'b', 'angle_deg')})
-    ])
+    known = dict(file='x/000_HC.png', spacing_mm=0.5, ellipse_row=10., ellipse_col=20.,
+                 ellipse_a=8., ellipse_b=6., ellipse_angle_deg=180/4)
+    none = {k: float('nan') for k in known if k.startswith('ellipse_')}
+    rows, without = hc18_rows([known, dict(file='y.png', spacing_mm=0.5, **none)])
     assert without == ['y.png']
     lines = write_hc18(tmp_path/'h.csv', rows).read_text().splitlines()
-    assert lines == [
-        'filename,center_x_mm,center_y_mm,semi_axes_a_mm,semi_axes_b_mm,angle_rad',
-        '000_HC.png,10.000000,5.000000,4.000000,3.000000,0.785398'
-    ]
+    assert lines == ['filename,center_x_mm,center_y_mm,semi_axes_a_mm,semi_axes_b_mm,angle_rad',
+                     '000_HC.png,10.000000,5.000000,4.000000,3.000000,0.785398']
     with pytest.raises(InputError, match='two pictures have one file name'):
         write_hc18(tmp_path/'h.csv', rows*2)
 
@@ -611,12 +563,12 @@ def test_the_ellipse_of_a_prediction():
     m = fill_ellipse((100.5,70.5,50,30,math.radians(150)), (140,200)).astype(np.uint8)
     e = measure(m*0.9, m, spacing=0.2)
     assert [e[k] for k in ELLIPSE] == pytest.approx([70, 100, 50, 30, 150, 10, 6], abs=0.5)
-    assert np.isnan(measure(m*0.9, m)['ellipse_a_mm']) and measure(m*0.9,
-                                                                   m)['ellipse_a'] == e['ellipse_a']
+    without = measure(m*0.9, m)
+    assert np.isnan(without['ellipse_a_mm']) and without['ellipse_a'] == e['ellipse_a']
     m[0:5,0:5] = 1
     assert all(np.isnan(measure(m*0.9, m, spacing=0.2)[k]) for k in ELLIPSE)
-    assert is_one_region(('largest',)) and is_one_region(
-        ('roundest', 'fill', 'ellipse')) and not is_one_region(()) and not is_one_region(('fill',))
+    assert is_one_region(('largest',)) and is_one_region(('roundest', 'fill', 'ellipse'))
+    assert not is_one_region(()) and not is_one_region(('fill',))
 
 def us_dicom(path, rows=H, cols=W, **kw):
     "An ultrasound picture as DICOM, of nobody."

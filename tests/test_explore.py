@@ -47,10 +47,8 @@ def job(tmp_path_factory):
     v = verify(d/'prepared')
     v.save(d/'verify.json')
     found = json.loads((d/'verify.json').read_text())
-    found['findings'] += [
-        dict(check='made_up', severity='warning', case=c, value=EVIL, remedy='', also=[])
-        for c in read_cases(d/'prepared').case
-    ]
+    evil = dict(check='made_up', severity='warning', value=EVIL, remedy='', also=[])
+    found['findings'] += [dict(evil, case=c) for c in read_cases(d/'prepared').case]
     (d/'verify.json').write_text(json.dumps(found))
     return d
 
@@ -71,16 +69,13 @@ def test_text_survives_a_spreadsheet_cell():
         assert not guard(s)[:1] in set('=+-@\t\r')
 
 def test_notes_of_hard_names_and_texts(tmp_path):
-    f, texts = tmp_path/'notes.csv', {
-        'NA': 'null', '007': 'a,b\n"c"', '=1+1': '-', 'ü<b>': "'=x", '10_HC': '\u2028 x \x00',
-        ' sp ': '\r\nline'
-    }
+    f = tmp_path/'notes.csv'
+    texts = {'NA': 'null', '007': 'a,b\n"c"', '=1+1': '-', 'ü<b>': "'=x",
+             '10_HC': '\u2028 x \x00', ' sp ': '\r\nline'}
     for c,t in texts.items(): save_note(f, c, 'unsure', t)
     back = read_notes(f)
-    assert dict(
-        zip(back.case,
-            back.note)) == {c: t.replace('\r\n', '\n').replace('\0', '')
-                            for c, t in texts.items()}
+    want = {c: t.replace('\r\n', '\n').replace('\0', '') for c,t in texts.items()}
+    assert dict(zip(back.case, back.note)) == want
     with open(f, newline='', encoding='utf-8') as g: rows = list(csv.reader(g))
     assert all(not cell[:1] in set('=+-@\t\r') for r in rows for cell in r)
     assert back.time.str.match(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$').all()
@@ -88,16 +83,11 @@ def test_notes_of_hard_names_and_texts(tmp_path):
 def test_writers_at_the_same_time_lose_nothing(tmp_path):
     code = ("import sys; from fetal_seg.explore import save_note\n"
             "for i in range(15): save_note(sys.argv[1], f'{sys.argv[2]}-{i}', 'right', 'x')")
-    ps = [
-        subprocess.Popen([sys.executable, '-c', code,
-                          str(tmp_path/'notes.csv'),
-                          str(k)], cwd=here) for k in range(3)
-    ]
+    command = [sys.executable, '-c', code, str(tmp_path/'notes.csv')]
+    ps = [subprocess.Popen([*command, str(k)], cwd=here) for k in range(3)]
     assert [p.wait(120) for p in ps] == [0]*3
-    assert set(read_notes(tmp_path/
-                          'notes.csv').case) == {f'{k}-{i}'
-                                                 for k in range(3)
-                                                 for i in range(15)}
+    noted = set(read_notes(tmp_path/'notes.csv').case)
+    assert noted == {f'{k}-{i}' for k in range(3) for i in range(15)}
     assert [p.name for p in tmp_path.iterdir()] == ['notes.csv']
 
 def test_a_note_that_cannot_be_written_is_told(job, tmp_path):
@@ -142,10 +132,8 @@ def test_list_follows_filters_and_metrics(job, tmp_path):
     found = json.loads((job/'verify.json').read_text())['findings']
     check = next(f['check'] for f in found if f['case'] and f['check'] != 'made_up')
     ex.split, ex.finding = '', check
-    assert set(ex.listed.case) == {
-        c
-        for f in found if f['check'] == check for c in [f['case'], *f['also']] if c
-    }
+    named = [c for f in found if f['check'] == check for c in [f['case'], *f['also']] if c]
+    assert set(ex.listed.case) == set(named)
     ex.finding = '-'
     assert ex.listed.empty and ex.case is None and ex.scores == {} and 'No case' in ex.ui.head.value
     with pytest.raises(InputError, match='no case is shown'): ex.figure()
@@ -160,22 +148,19 @@ def test_list_follows_filters_and_metrics(job, tmp_path):
 
 def test_columns_of_any_name(job, tmp_path):
     # itertuples renames some of them
-    names = [
-        'hd 95 %', 'class', '_private', '2nd', 'count', 'index', 'ü', 'a,b', '=1+1', 'note',
-        'weights'
-    ]
+    names = ['hd 95 %', 'class', '_private', '2nd', 'count', 'index', 'ü', 'a,b', '=1+1', 'note',
+             'weights']
     cases = read_cases(job/'prepared')
-    table = pd.DataFrame(
-        {c: np.random.default_rng(i).random(len(cases))
-         for i, c in enumerate(names)}).assign(case=cases.case, dice=0.5, method='ellipse')
+    values = {c: np.random.default_rng(i).random(len(cases)) for i,c in enumerate(names)}
+    table = pd.DataFrame(values).assign(case=cases.case, dice=0.5, method='ellipse')
     table.to_csv(tmp_path/'scores.csv', index=False)
     ex = explore(None, job/'prepared', notes=tmp_path/'n.csv', scores=tmp_path/'scores.csv')
     assert ex.table.method.eq('ellipse').all() and 'method' not in sort_keys(ex.table)
     for by in names:
         ex.by = by
         assert ex.listed[by].is_monotonic_increasing
-        assert [t.split()[-1] for t, _ in ex.ui.list.options
-                ] == [f'{v:.3f}' for v in table.set_index('case')[by].sort_values()]
+        shown = [t.split()[-1] for t,_ in ex.ui.list.options]
+        assert shown == [f'{v:.3f}' for v in table.set_index('case')[by].sort_values()]
 
 def test_expected_dice(job, tmp_path):
     from fetal_seg.predict import soft_dice_confidence
@@ -206,8 +191,8 @@ def test_scores_come_back(trained, tmp_path):
     assert again.by == 'dice' and len(again._unscored()) == len(again.cases) - n > 0
     pd.testing.assert_frame_equal(ex.table, again.table, check_dtype=False, check_exact=True)
     again.split = 'valid'; again.score_listed()
-    assert set(read_kept(kept_path(tmp_path/'n.csv')).case) == set(
-        ex.cases.case[ex.cases.split != 'train'])
+    kept = set(read_kept(kept_path(tmp_path/'n.csv')).case)
+    assert kept == set(ex.cases.case[ex.cases.split != 'train'])
     given = pd.DataFrame(dict(case=ex.listed.case[:1], dice=0.125))
     # what was given counts
     assert opened(scores=given).table.set_index('case').dice[given.case[0]] == 0.125
@@ -215,11 +200,9 @@ def test_scores_come_back(trained, tmp_path):
     # another prediction: other scores
     p.threshold = 0.9
     assert scores_key(p, trained/'prepared') != key and 'dice' not in opened().table
-    assert len({
-        scores_key(q, trained/'prepared')
-        for q in (Predictor(trained/'run'), Predictor(trained/'run', flips=True),
-                  Predictor([trained/'run']*2), Predictor())
-    }) == 4
+    others = (Predictor(trained/'run'), Predictor(trained/'run', flips=True),
+              Predictor([trained/'run']*2), Predictor())
+    assert len({scores_key(q, trained/'prepared') for q in others}) == 4
     kept_path(tmp_path/'n.csv').write_text('case,dice\na,1\n')
     with pytest.raises(InputError, match='these scores are not of the explorer'): opened()
 
@@ -227,8 +210,8 @@ def test_scores_that_cannot_be_kept_are_told(trained, tmp_path):
     ex = explore(trained, notes=tmp_path/'n.csv', scores=pd.DataFrame())
     kept_path(tmp_path/'n.csv').write_text('something else\n')
     ex.ui.score.click()
-    assert 'n-scores.csv' in ex.message and 'fs-warn' in ex.ui.said.value and ex.listed.dice.notna(
-    ).all()
+    assert 'n-scores.csv' in ex.message and 'fs-warn' in ex.ui.said.value
+    assert ex.listed.dice.notna().all()
     assert kept_path(tmp_path/'n.csv').read_text() == 'something else\n'
 
 def test_scores_of_other_weights_are_told(job, tmp_path):
@@ -295,17 +278,16 @@ def end_app(p):
     return p.returncode, out, err
 
 def status_of(url, **headers):
-    try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers),
-                                      timeout=60).status
+    request = urllib.request.Request(url, headers=headers)
+    try: return urllib.request.urlopen(request, timeout=60).status
     except urllib.error.HTTPError as e: return e.code
 
 @pytest.fixture(scope='module')
 def app(trained, tmp_path_factory):
     "The app on the trained run; started in a folder with a configuration that it must not read."
     cwd = tmp_path_factory.mktemp('cwd')
-    (cwd/'voila.py'
-     ).write_text("open('read', 'w').close()\nc.Voila.ip = '0.0.0.0'\nc.Voila.token = ''\n")
+    lines = ["open('read', 'w').close()", "c.Voila.ip = '0.0.0.0'", "c.Voila.token = ''", '']
+    (cwd/'voila.py').write_text('\n'.join(lines))
     notes = cwd/'notes.csv'
     p, url = start_app(cwd, run_or_weights=str(trained), notes=str(notes), port=8870)
     yield SimpleNamespace(url=url, base=url.split('?')[0], port=int(re.search(r':(\d+)/', url)[1]),
@@ -325,20 +307,12 @@ def test_no_name_but_this_machines(app):
 def test_it_listens_on_loopback_only(app):
     psutil = pytest.importorskip('psutil')
     server = psutil.Process(app.process.pid)
-    listening = [
-        c.laddr
-        for q in [server, *server.children(recursive=True)]
-        for c in q.net_connections('inet')
-        if c.status == 'LISTEN'
-    ]
+    listening = [c.laddr for q in [server, *server.children(recursive=True)]
+                 for c in q.net_connections('inet') if c.status == 'LISTEN']
     assert {a.ip for a in listening} == {'127.0.0.1'} and app.port in {a.port for a in listening}
-    others = {
-        a.address
-        for addrs in psutil.net_if_addrs().values()
-        for a in addrs
-        if a.family == socket.AF_INET
-    } - {'127.0.0.1'}
-    for ip in others:
+    addresses = {a.address for addrs in psutil.net_if_addrs().values()
+                 for a in addrs if a.family == socket.AF_INET}
+    for ip in addresses - {'127.0.0.1'}:
         with socket.socket() as s:
             s.settimeout(5)
             assert s.connect_ex((ip, app.port)) != 0, ip
@@ -362,11 +336,8 @@ def test_bad_input_is_told_before_anything_starts(job, tmp_path):
 
 # In a real browser
 
-CHROMIUM = next(
-    filter(None, [
-        os.environ.get('CHROMIUM'), *map(shutil.which,
-                                         ('chromium', 'chromium-browser', 'google-chrome'))
-    ]), None)
+NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next(filter(None, [os.environ.get('CHROMIUM'), *map(shutil.which, NAMES)]), None)
 SWITCHES = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run '
             '--disable-background-networking --disable-component-update --disable-sync').split()
 
@@ -376,9 +347,12 @@ def chromium(tmp_path_factory):
     need(CHROMIUM, 'Chromium')
     from playwright.sync_api import sync_playwright
     with sync_playwright() as pw:
-        yield lambda **kw: pw.chromium.launch_persistent_context(
-            str(tmp_path_factory.mktemp('profile')), executable_path=CHROMIUM, args=SWITCHES, **
-            {'viewport': dict(width=1280, height=900), **kw})
+        def launch(**kw):
+            how = dict(executable_path=CHROMIUM, args=SWITCHES,
+                       viewport=dict(width=1280, height=900))
+            profile = str(tmp_path_factory.mktemp('profile'))
+            return pw.chromium.launch_persistent_context(profile, **{**how, **kw})
+        yield launch
 
 @pytest.fixture
 def page(chromium):
@@ -406,9 +380,9 @@ def opened(page, app):
     page.wait_for_selector('.fs-frame img[src]')
 
 def listed(page):
-    return [
-        t.replace('\xa0', ' ') for t in page.locator('.fs-list select option').all_text_contents()
-    ]
+    texts = page.locator('.fs-list select option').all_text_contents()
+    return [t.replace('\xa0', ' ') for t in texts]
+
 def slider(page, name):
     return page.locator('.widget-slider', has=page.get_by_text(name, exact=True))
 
@@ -453,18 +427,20 @@ def test_explorer_in_a_browser(page, app):
     # a judgement and a note, in the file at once
     page.locator('.widget-toggle-buttons button', has_text='wrong').click()
     page.locator('.fs-explore textarea').fill(EVIL)
-    wait_until(lambda: app.notes.exists() and read_notes(app.notes)[['case', 'flag', 'note']].values
-               .tolist() == [[name, 'wrong', EVIL]])
+    def noted():
+        if not app.notes.exists(): return []
+        return read_notes(app.notes)[['case','flag','note']].values.tolist()
+    wait_until(lambda: noted() == [[name, 'wrong', EVIL]])
     page.reload()
     page.wait_for_selector('.fs-frame img[src]')
     # the scores are there again too: sorted by Dice
     assert [t.split()[:2] for t in listed(page)][0] == ['✗', name]
     assert [t.split()[-1] for t in listed(page)] == [f'{d:.3f}' for d in truth.dice]
-    page.locator('.fs-list select').select_option(index=next(i for i, t in enumerate(listed(page))
-                                                             if name in t.split()))
+    at = next(i for i,t in enumerate(listed(page)) if name in t.split())
+    page.locator('.fs-list select').select_option(index=at)
     wait_until(lambda: page.locator('.fs-explore textarea').input_value() == EVIL)
-    assert 'mod-active' in page.locator('.widget-toggle-buttons button',
-                                        has_text='wrong').get_attribute('class')
+    wrong = page.locator('.widget-toggle-buttons button', has_text='wrong')
+    assert 'mod-active' in wrong.get_attribute('class')
 
     # the filter by finding, and what is evil stays text
     page.get_by_label('Finding').select_option(
@@ -473,13 +449,11 @@ def test_explorer_in_a_browser(page, app):
     assert page.evaluate('window.pwned') is None and page.locator('img[src="x"]').count() == 0
 
     # no other host, not even where a script asks for one
-    assert {
-        re.sub(r'^(?:blob:)?\w+://([^/]*).*', r'\1', u)
-        for u in page.asked
-        if not u.startswith('data:')
-    } == {f'127.0.0.1:{app.port}'}
-    assert page.evaluate(
-        "fetch('http://example.com').then(() => 'got', () => 'refused')") == 'refused'
+    hosts = {re.sub(r'^(?:blob:)?\w+://([^/]*).*', r'\1', u)
+             for u in page.asked if not u.startswith('data:')}
+    assert hosts == {f'127.0.0.1:{app.port}'}
+    fetched = page.evaluate("fetch('http://example.com').then(() => 'got', () => 'refused')")
+    assert fetched == 'refused'
     assert page.errors == []
 
 def test_layout_at_three_widths(page, app):
@@ -492,15 +466,12 @@ def test_layout_at_three_widths(page, app):
         page.get_by_role('button', name='Save PNG').scroll_into_view_if_needed()
         # what does not fit is reached
         assert 0 < page.get_by_role('button', name='Save PNG').bounding_box()['y'] < 900
-        box = {
-            k: page.locator(s).bounding_box()
-            for k, s in dict(list='.fs-list', frame='.fs-frame', control='.fs-control').items()
-        }
-        assert all(b['x'] >= 0 and b['x'] + b['width'] <= width for b in box.values())
-        assert box['frame']['width'] >= (600 if width == 1280 else 500 if width == 800 else 400)
-        beside = box['list']['x'] + box['list']['width'] <= box['frame']['x']
-        assert beside == (width > 480) and (box['control']['x'] > box['frame']['x'] +
-                                            box['frame']['width']) == (width == 1280)
+        box = {k: page.locator(f'.fs-{k}').bounding_box() for k in ('list', 'frame', 'control')}
+        end = {k: b['x'] + b['width'] for k,b in box.items()}
+        assert all(b['x'] >= 0 and end[k] <= width for k,b in box.items())
+        assert box['frame']['width'] >= {1280: 600, 800: 500, 480: 400}[width]
+        assert (end['list'] <= box['frame']['x']) == (width > 480)
+        assert (box['control']['x'] > end['frame']) == (width == 1280)
 
 def test_a_left_page_ends_its_kernel_and_ctrl_c_the_rest(app, page):
     psutil = pytest.importorskip('psutil')
@@ -510,10 +481,8 @@ def test_a_left_page_ends_its_kernel_and_ctrl_c_the_rest(app, page):
         except psutil.Error: return []   # it has just ended
 
     def kernels():
-        return [
-            q for q in psutil.Process(app.process.pid).children(recursive=True)
-            if any('ipykernel_launcher' in c for c in command(q))
-        ]
+        children = psutil.Process(app.process.pid).children(recursive=True)
+        return [q for q in children if any('ipykernel_launcher' in c for c in command(q))]
     mine = kernels()
     assert mine
     page.goto('about:blank')
@@ -542,52 +511,46 @@ def test_report_in_a_browser(chromium, trained, tmp_path, scheme):
     page.on('request', lambda r: asked.append(r.url))
     page.on('pageerror', lambda e: errors.append(str(e)))
     page.goto(report.absolute().as_uri())
-    grey = [
-        int(v) for v in re.findall(
-            r'\d+', page.evaluate('getComputedStyle(document.body).backgroundColor'))[:3]
-    ]
-    ink = [
-        int(v)
-        for v in re.findall(r'\d+', page.evaluate('getComputedStyle(document.body).color'))[:3]
-    ]
-    assert (max(grey) < 60 and min(ink) > 180) if scheme == 'dark' else (min(grey) > 220
-                                                                         and max(ink) < 80)
+    def colour(name):
+        rgb = page.evaluate(f'getComputedStyle(document.body).{name}')
+        return [int(v) for v in re.findall(r'\d+', rgb)[:3]]
+    grey, ink = colour('backgroundColor'), colour('color')
+    if scheme == 'dark': assert max(grey) < 60 and min(ink) > 180
+    else: assert min(grey) > 220 and max(ink) < 80
 
     # sort the table of every case by Dice, both ways
-    table = page.locator('table.sortable').filter(
-        has=page.locator('th button', has_text=re.compile('^dice$')))
-    button, head = table.locator('th button',
-                                 has_text=re.compile('^dice$')), table.locator('thead th')
+    dice = re.compile('^dice$')
+    table = page.locator('table.sortable').filter(has=page.locator('th button', has_text=dice))
+    button, head = table.locator('th button', has_text=dice), table.locator('thead th')
     column = next(i for i in range(head.count()) if head.nth(i).inner_text().strip() == 'dice')
 
     def column_values():
-        return [
-            float(v) for v in table.locator(f'tbody tr > :nth-child({column+1})').evaluate_all(
-                'cells => cells.map(c => c.dataset.v)')
-        ]
+        cells = table.locator(f'tbody tr > :nth-child({column+1})')
+        return [float(v) for v in cells.evaluate_all('cells => cells.map(c => c.dataset.v)')]
     for ascending in (True, False):
         button.click()
         values = column_values()
         assert len(values) == len(scores) and values == sorted(values, reverse=not ascending)
-        assert table.locator('th[aria-sort]').get_attribute('aria-sort') == (
-            'ascending' if ascending else 'descending')
+        order = table.locator('th[aria-sort]').get_attribute('aria-sort')
+        assert order == ('ascending' if ascending else 'descending')
 
     # a click shows a case large, another closes it
     small = page.locator('.gallery .zoom').first
     small.click()
     large = page.locator('dialog[open] img')
     assert large.bounding_box()['width'] > 1.5*small.bounding_box()['width']
-    assert page.locator('dialog[open] p').inner_text() == page.locator(
-        '.gallery figcaption').first.inner_text()
+    caption = page.locator('.gallery figcaption').first.inner_text()
+    assert page.locator('dialog[open] p').inner_text() == caption
     page.keyboard.press('Escape')
     assert page.locator('dialog[open]').count() == 0
 
     # so does a click on its name in the table: the best case stands first, as it is sorted now
-    best = scores.sort_values('dice').case.iloc[-1] if scores.dice.nunique() == len(
-        scores) else table.locator('tbody th .open').first.inner_text()
-    table.locator('tbody th .open').first.click()
-    assert page.locator('dialog[open] p').inner_text().startswith(
-        f'{best}: Dice {scores.set_index("case").dice[best]:.3f}')
+    first = table.locator('tbody th .open').first
+    best = scores.sort_values('dice').case.iloc[-1]
+    if scores.dice.nunique() < len(scores): best = first.inner_text()
+    first.click()
+    said = f'{best}: Dice {scores.set_index("case").dice[best]:.3f}'
+    assert page.locator('dialog[open] p').inner_text().startswith(said)
     page.get_by_role('button', name='Close').click()
     assert page.locator('dialog[open]').count() == 0
     assert table.locator('tbody th .open').count() == len(scores)

@@ -39,14 +39,14 @@ def test_masks_are_what_the_table_says(raw):
 def test_written_masks_are_the_simulated_ones(raw):
     "Pixel for pixel, and the picture too."
     for row in plan_lesions(30, 3, (80,96)):
-        img, masks = simulate_lesions(row['seed'], row['shape'], row['exam_seed'], row['label'],
-                                      row['lesions'])
+        how = [row[k] for k in ('seed', 'shape', 'exam_seed', 'label', 'lesions')]
+        img, masks = simulate_lesions(*how)
         picture, *files = [read(raw/f) for f in lesion_files(row)]
         assert (picture == img).all()
         if row['files'] == len(masks): assert all((f == 255*m).all() for f,m in zip(files, masks))
         else:
-            assert len(files) == 1 and (files[0] == 255*
-                                        np.array(sum(masks, np.zeros(img.shape, int)))).all()
+            one = np.array(sum(masks, np.zeros(img.shape, int)))
+            assert len(files) == 1 and (files[0] == 255*one).all()
 
 @pytest.mark.parametrize('shape', [(32,32), (40,200), (200,40), (97,131), (400,480)])
 def test_lesions_are_whole_and_apart(shape):
@@ -54,10 +54,9 @@ def test_lesions_are_whole_and_apart(shape):
     for seed in range(12):
         for n in (1,2,3):
             for label in LESION_CLASSES[:2]:
-                masks = [
-                    lesion_mask(lesion_distance(l, shape))
-                    for l in exam_lesions(seed, np.random.default_rng([seed, n]), shape, label, n)
-                ]
+                rng = np.random.default_rng([seed, n])
+                lesions = exam_lesions(seed, rng, shape, label, n)
+                masks = [lesion_mask(lesion_distance(l, shape)) for l in lesions]
                 assert len(masks) == n and all(pieces(m) == 1 for m in masks)
                 assert sum(masks).max() == 1 and pieces(sum(masks)) == n
 
@@ -88,9 +87,8 @@ def test_seeds_and_workers(raw, tmp_path):
                                  workers=2)) == digests(raw)
     other = digests(write_lesions(tmp_path/'other', n=6, seed=4, shape=(80,96)))
     again = digests(write_lesions(tmp_path/'again', n=6, seed=5, shape=(80,96)))
-    assert not [
-        f for f in other if again.get(f) == other[f] and f.endswith('.png') and '_mask' not in f
-    ]
+    pictures = [f for f in other if f.endswith('.png') and '_mask' not in f]
+    assert not [f for f in pictures if again.get(f) == other[f]]
 
 def test_pictures_of_an_exam_are_alike():
     "Two pictures of an exam overlap; the speckle differs."
