@@ -19,8 +19,8 @@ from .images import read_img
 from .metrics import score
 from .predict import (Predictor, check_post, fit_familiar, get_heatmap, prepared_facts,
                                sigmoid)
-from .preprocess import (AFFINE, case_path, picture_part, read_cases, read_mask, to_input,
-                                  warp_mask)
+from .geometry import picture_part, warp_mask
+from .preprocess import AFFINE, case_path, read_cases, read_mask, to_input
 from .report import OKABE_ITO, hex_colour
 from .seen import USES, seen_cases
 

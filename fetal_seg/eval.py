@@ -24,8 +24,10 @@ from .metrics import compare, has_detection, interval_text, score, score_case, s
 from .metrics import summarise
 from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid
 from .predict import soft_dice_confidence
-from .preprocess import AFFINE, case_path, invert, check_kind, enclosed_share, read_cases
-from .preprocess import read_mask, to_input, to_mask, warp
+from .geometry import invert
+from .preprocess import AFFINE, case_path, check_kind, enclosed_share, read_cases
+from .geometry import warp
+from .preprocess import read_mask, to_input, to_mask
 from .seen import is_seen, judged, seen_note
 
 # %% ../nbs/06_eval.ipynb #0e5974eb

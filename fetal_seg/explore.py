@@ -26,7 +26,8 @@ from .data import SPLITS
 from .images import read_img
 from .metrics import read_scores, score
 from .predict import Predictor, contract_path, find_weights, soft_dice_confidence
-from .preprocess import AFFINE, case_path, invert, read_cases, read_mask, warp
+from .geometry import invert, warp
+from .preprocess import AFFINE, case_path, read_cases, read_mask
 from .report import (
     CONTOURS, LAYERS, draw_layers, esc, hex_colour, img_bytes, line_width, shorten, view, window)
 from .seen import HOW

@@ -19,8 +19,10 @@ from fastcore.basics import patch
 from PIL import Image
 from .core import InputError, read_json
 from .images import read_img, to_grey
-from .preprocess import AFFINE, case_path, picture_part, read_cases, read_mask
-from .preprocess import to_canvas, to_input, warp_mask
+from .geometry import picture_part
+from .preprocess import AFFINE, case_path, read_cases, read_mask
+from .geometry import warp_mask
+from .preprocess import to_canvas, to_input
 
 # %% ../nbs/02a_loaders.ipynb #4d6745f7
 class GreyImage(TensorImageBW):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from scipy.spatial import cKDTree
 from .core import InputError, check_exists, unguard
-from .preprocess import bounding_box, circumference, edge_points, fit_ellipse
+from .geometry import bounding_box, circumference, edge_points, fit_ellipse
 
 # %% ../nbs/05a_metrics.ipynb #1bcf9a7f
 def _pair(mask, truth):

@@ -111,7 +111,7 @@ def _simulate(out, n, seed, shape, scene):
 
 def _how_prepared(raw, shape, scene, simulated):
     "The options of `prepare` that the scene asks for."
-    from fetal_seg.preprocess import CANVAS
+    from fetal_seg.geometry import CANVAS
     how = dict(size=CANVAS if tuple(shape) == (540,800) else tuple(shape))
     if scene == 'heads': return how
     return dict(how, exams=raw/'exams.csv') if simulated else REAL_LESIONS
@@ -336,7 +336,7 @@ def _check_folds(folds, k):
 
 def _check_canvas(canvas):
     "(H, W) of prepared pictures."
-    from fetal_seg.preprocess import CANVAS
+    from fetal_seg.geometry import CANVAS
     if canvas and (len(canvas) != 2 or min(canvas) < 1):
         raise InputError('--canvas', f'{tuple(canvas)} is no height and width',
                          'give two numbers above 0')

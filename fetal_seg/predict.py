@@ -24,9 +24,9 @@ from .core import (InputError, atomic_path, check_exists, digest, digest_file, p
 from .data import match_table, provenance
 from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
-from .preprocess import (AFFINE, MODES, case_path, compose, edge_points, fill, fit_ellipse,
-                                  in_ellipse, invert, picture_part, save_png, to_canvas, to_input,
-                                  warp)
+from .geometry import (MODES, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
+                                picture_part, warp)
+from .preprocess import AFFINE, case_path, save_png, to_canvas, to_input
 from .seen import USES, Seen, fingerprint, read_seen, seen_table
 
 # %% ../nbs/05b_predict.ipynb #4bc20335

@@ -31,9 +31,10 @@ from .data import (SPLITS, add_exams, by_study, few_exams, find_cases, named_exa
 from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
-from .preprocess import (AFFINE, KINDS, case_path, check_kind, circumference, edge_points,
-                                  enclosed_share, fill, fit_ellipse, get_kind,
-                                  hull_change, picture_part, read_cases, to_mask, warp_mask)
+from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_part,
+                                warp_mask)
+from .preprocess import (AFFINE, KINDS, case_path, check_kind, enclosed_share, get_kind,
+                                  hull_change, read_cases, to_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')

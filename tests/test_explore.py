@@ -14,7 +14,8 @@ from fetal_seg.explore import (
     Explorer, explore, keep_scores, kept_path, read_kept, read_notes, save_note, scores_key,
     sort_keys)
 from fetal_seg.metrics import read_scores
-from fetal_seg.preprocess import invert, prepare, read_cases, warp
+from fetal_seg.geometry import invert, warp
+from fetal_seg.preprocess import prepare, read_cases
 
 here = Path(__file__).resolve().parent.parent
 EVIL = '<img src=x onerror="window.pwned=1">'

@@ -10,7 +10,8 @@ from fetal_seg.data import (LAYOUTS, add_exams, check_spacing, find_cases, find_
                             given_spacing, list_files, pair_files, passed_over, passed_text,
                             read_pair, read_sizes, to_number)
 from fetal_seg.images import SUFFIXES, read_picture, split_suffix, why_passed
-from fetal_seg.preprocess import circumference, prepare, read_cases
+from fetal_seg.geometry import circumference
+from fetal_seg.preprocess import prepare, read_cases
 from fetal_seg.verify import verify
 
 bin, H, W = Path(sys.executable).parent, 48, 64

@@ -8,7 +8,8 @@ from fetal_seg.core import InputError
 from fetal_seg.eval import evaluate_folders
 from fetal_seg.images import read_picture
 from fetal_seg.labels import choose_region, read_annotation, read_labels, region_name
-from fetal_seg.preprocess import case_path, choose_mask, in_ellipse, prepare, read_mask
+from fetal_seg.geometry import in_ellipse
+from fetal_seg.preprocess import case_path, choose_mask, prepare, read_mask
 from fetal_seg.verify import verify
 
 SHAPE = (96, 128)

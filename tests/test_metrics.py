@@ -7,7 +7,7 @@ from fetal_seg.core import InputError
 from fetal_seg.metrics import (METRICS, SURFACE, boundary, bootstrap_mean, compare, contour_lengths,
                                head_circumference, score, score_case, score_surface, strata,
                                summarise, surface_distances)
-from fetal_seg.preprocess import in_ellipse
+from fetal_seg.geometry import in_ellipse
 
 n_pairs, tolerance = 1200, 1.2345
 spacings = [(1., 1.), (0.3, 0.3), (0.5, 1.7), (2., 0.1)]
