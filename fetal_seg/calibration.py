@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVELS', 'ONE_REGION', 'ANY_REGIONS', 'PRICE', 'PIXELS', 'WHEN', 'nll', 'fit_temperature', 'grid_logits', 'Sweep',
            'one_region_each', 'post_candidates', 'choose_post', 'calibrate', 'reliability', 'calibration_error',
-           'boundary_band', 'Calibration', 'plot_reliability', 'plot_sweep', 'risk_coverage', 'plot_risk']
+           'Calibration', 'plot_reliability', 'plot_sweep', 'risk_coverage', 'plot_risk']
 
 # %% ../nbs/05c_calibrate.ipynb #cdd2bbea
 from functools import partial
@@ -15,12 +15,11 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage
 from .core import InputError, write_json
-from .images import read_img
 from .metrics import score
-from .predict import (Predictor, check_post, fit_familiar, get_heatmap, prepared_facts,
+from .predict import (Predictor, check_post, fit_familiar, prepared_facts,
                                sigmoid)
-from .geometry import picture_part, warp_mask
-from .preprocess import AFFINE, case_path, read_cases, read_mask, to_input
+from .geometry import boundary_band, picture_part, warp_mask
+from .preprocess import PreparedCase, case_path, read_cases, read_mask, to_input
 from .report import OKABE_ITO, hex_colour
 from .seen import USES, seen_cases
 
@@ -58,10 +57,11 @@ def grid_logits(
         raise InputError('predictor', says, 'give one network')
     out = []
     for r in cases.itertuples():
-        canvas, affine = read_img(case_path(prepared, r)), [getattr(r, k) for k in AFFINE]
+        case = PreparedCase(prepared, r)
+        canvas = case.canvas
         x, inner = to_input(canvas, predictor.size, predictor.intensity,
-                            picture_part(affine, (r.height, r.width), canvas.shape))
-        mask = warp_mask(read_mask(case_path(prepared, r, 'masks')), inner, predictor.size)
+                            picture_part(case.affine, case.shape, canvas.shape))
+        mask = warp_mask(case.mask, inner, predictor.size)
         out.append((predictor.network(x[None])[0], mask))
     return tuple(map(np.stack, zip(*out)))
 
@@ -193,8 +193,8 @@ def _sweep_cases(predictor, prepared, cases, candidates, levels):
     "A `Sweep` over the cases for each candidate."
     sweeps = {check_post(c): Sweep(partial(predictor.to_mask, post=c), levels) for c in candidates}
     for r in cases.itertuples():
-        heat = get_heatmap(predictor, prepared, r)
-        truth = read_mask(case_path(prepared, r, 'full_masks'))
+        case = PreparedCase(prepared, r)
+        heat, truth = predictor.heatmap(case), case.full_mask
         for s in sweeps.values(): s.add(heat, truth)
     return sweeps
 
@@ -259,15 +259,6 @@ def calibration_error(
 )->float: # The expected calibration error, in [0, 1]
     "Mean distance between what a heatmap says and how often it is right."
     return float((table.n*(table.confidence - table.share).abs()).sum()/table.n.sum())
-
-# %% ../nbs/05c_calibrate.ipynb #1dbb47ae
-def boundary_band(
-    mask, # (H, W) of 0 and 1
-    width:int=10, # Pixels on either side of the boundary
-)->np.ndarray: # (H, W) bool
-    "Pixels with a pixel of the other kind at most `width` rows and columns away."
-    m = (np.asarray(mask) > 0).astype(np.uint8)
-    return ndimage.maximum_filter(m, 2*width+1) != ndimage.minimum_filter(m, 2*width+1)
 
 # %% ../nbs/05c_calibrate.ipynb #220e796f
 PIXELS, WHEN = ('all', 'boundary'), ('before', 'after')

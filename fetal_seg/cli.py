@@ -903,7 +903,7 @@ def explore(
     a = _explore_parser().parse_args(argv)
     from fetal_seg.explore import serve
     if a.run == 'shipped':
-        from fetal_seg.predict import SHIPPED
+        from fetal_seg.core import SHIPPED
         a.run = str(SHIPPED)
     serve(a.run, a.prepared, a.port, a.notes, a.scores, a.findings, a.split, a.theme, a.browser)
     return 0

@@ -25,7 +25,7 @@ from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
 from .copies import copy_groups, look
 from .images import (NO_PICTURE, STUDY, SUFFIXES, dhash, nfc, read_picture, split_suffix,
                               to_uint8, why_passed)
-from .labels import check_classes, read_classed
+from .labels import read_classed
 
 # %% ../nbs/00_data.ipynb #d2a6c7a6
 def list_files(

@@ -22,17 +22,17 @@ from .images import nfc, read_img, split_suffix, why_passed
 from .labels import read_annotation, read_labels, region_name
 from .metrics import compare, has_detection, interval_text, score, score_case, strata
 from .metrics import summarise
-from .predict import Predictor, get_heatmap, get_logits, postprocess, sigmoid
+from .predict import Predictor, postprocess, sigmoid
 from .predict import soft_dice_confidence
 from .geometry import invert
-from .preprocess import AFFINE, case_path, check_kind, enclosed_share, read_cases
+from .preprocess import PreparedCase, case_path, check_kind, enclosed_share, read_cases
 from .geometry import warp
 from .preprocess import read_mask, to_input, to_mask
 from .seen import is_seen, judged, seen_note
 
 # %% ../nbs/06_eval.ipynb #0e5974eb
 def evaluate(
-    predictor, # A `Predictor`, or anything with `from_canvas` and `to_mask`
+    predictor, # A `Predictor`, or anything with `heatmap` and `to_mask`
     prepared, # The prepared folder
     split:str='test', # train, valid or test
     post=None, # Steps after the threshold, out of `predict.POST`; None: the predictor's
@@ -71,8 +71,9 @@ def _cases_of(predictor, prepared, split):
 
 def _heatmap(predictor, prepared, r, watch):
     "(heatmap, logits): logits only where something looks on."
-    if not watch: return get_heatmap(predictor, prepared, r), None
-    logits = get_logits(predictor, prepared, r)
+    case = PreparedCase(prepared, r)
+    if not watch: return predictor.heatmap(case), None
+    logits = predictor.logits(case)
     return sigmoid(logits/predictor.temperature), logits
 
 def _score_row(r, heat, mask, truth, own):
@@ -88,13 +89,11 @@ class Threshold:
         level:float, # A grey value in [0, 1]
     ):
         self.level, self.threshold = level, level
-    def from_canvas(self,
-        canvas, # (H, W) uint8: a prepared picture
-        affine, # From its pixels to the original's
-        shape, # (H, W) of the original
-    )->np.ndarray: # `shape`, float32 in [0, 1]: its grey values
+    def heatmap(self,
+        case, # A `PreparedCase`
+    )->np.ndarray: # (h, w) float32 in [0, 1]: the grey values at the original size
         "The picture itself in the place of a heatmap."
-        return warp(canvas.astype(np.float32)/255, invert(affine), shape, outside=0)
+        return warp(case.canvas.astype(np.float32)/255, invert(case.affine), case.shape, outside=0)
     def to_mask(self,
         heatmap, # (H, W) in [0, 1]
         threshold:float=None, # None: the level
@@ -524,13 +523,9 @@ def draw_prepared(
     "How to draw a case of a prepared folder: with its contours, and beside it with its errors."
     cases = read_cases(prepared).set_index('case', drop=False)
     def draw(s):
-        row = next(cases.loc[[s.case]].itertuples())
-        heat = get_heatmap(predictor, prepared, row)
-        back = invert([getattr(row, k) for k in AFFINE])
-        img = warp(read_img(case_path(prepared, row)), back, heat.shape)
-        img = np.clip(np.round(img), 0, 255).astype(np.uint8)
-        truth = read_mask(case_path(prepared, row, 'full_masks'))
-        return _two_panes(img, heat, predictor.to_mask(heat), truth)
+        case = PreparedCase(prepared, next(cases.loc[[s.case]].itertuples()))
+        heat = predictor.heatmap(case)
+        return _two_panes(case.original(), heat, predictor.to_mask(heat), case.full_mask)
     return draw
 
 # %% ../nbs/06_eval.ipynb #66003fdf

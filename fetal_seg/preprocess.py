@@ -27,9 +27,8 @@ from .core import (InputError, NotFoundError, atomic_path, check_exists, digest,
 from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest,
                             find_cases, given_exams, given_spacing, raise_all, read_pair,
                             settle_region, split_cases)
-from .geometry import (CANVAS, MODES, bounding_box, circumference, compose, dice,
-                                edge_points, fill, fit_affine, fit_ellipse, in_ellipse, invert,
-                                outer_edge, picture_part, warp, warp_mask)
+from .geometry import (CANVAS, bounding_box, dice, edge_points, fill, fit_affine,
+                                fit_ellipse, in_ellipse, invert, outer_edge, warp, warp_mask)
 from .images import read_img, scale_intensity, to_uint8
 from .labels import BACKGROUND, check_classes, read_labels, region_name
 

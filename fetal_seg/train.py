@@ -26,8 +26,8 @@ from fastai.optimizer import Adam
 from fastcore.basics import noop, patch
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import InputError, atomic_path, check_exists, digest, read_json, write_json
-from .core import write_text
+from .core import (SHIPPED, InputError, atomic_path, check_exists, digest, read_json,
+                            write_json, write_text)
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
@@ -668,11 +668,8 @@ def _check_run(run, setup):
                      'choose another run folder, or delete this one')
 
 # %% ../nbs/05_train.ipynb #28319965
-# the weights that come with the package
-_SHIPPED = Path(fetal_seg.__file__).parent/'assets'/'unet'
-
 def _weights_file(run):
-    run = _SHIPPED if str(run) == 'shipped' else Path(run)
+    run = SHIPPED if str(run) == 'shipped' else Path(run)
     if run.is_dir(): return run/'weights.safetensors'
     return check_exists(run, 'run folder or weights file')
 

@@ -15,7 +15,7 @@ from fetal_seg.explore import (
     sort_keys)
 from fetal_seg.metrics import read_scores
 from fetal_seg.geometry import invert, warp
-from fetal_seg.preprocess import prepare, read_cases
+from fetal_seg.preprocess import PreparedCase, prepare, read_cases
 
 here = Path(__file__).resolve().parent.parent
 EVIL = '<img src=x onerror="window.pwned=1">'
@@ -30,9 +30,9 @@ class Greys:
     "A predictor without a network: what is bright."
     threshold = 0.4
     def __init__(self): self.calls = 0
-    def from_canvas(self, canvas, affine, shape):
+    def heatmap(self, case):
         self.calls += 1
-        return warp(canvas.astype(np.float32)/255, invert(affine), shape)
+        return warp(case.canvas.astype(np.float32)/255, invert(case.affine), case.shape)
 
     def to_mask(self, heatmap, threshold=None):
         return (heatmap > (self.threshold if threshold is None else threshold)).astype(np.uint8)
@@ -390,7 +390,7 @@ def slider(page, name):
 def test_explorer_in_a_browser(page, app):
     from fetal_seg.eval import evaluate, score
     from fetal_seg.predict import Predictor, soft_dice_confidence
-    from fetal_seg.explore import load_look
+    from fetal_seg.explore import look_at
     opened(page, app)
     page.get_by_role('button', name=re.compile(r'Score \d+ cases')).click()
     wait_until(lambda: re.search(r' 0\.\d{3}$', listed(page)[0]))
@@ -408,7 +408,7 @@ def test_explorer_in_a_browser(page, app):
     slider(page, 'Threshold').locator('.noUi-handle').focus()
     for _ in range(30): page.keyboard.press('ArrowRight')
     row = next(r for r in read_cases(app.job/'prepared').itertuples() if r.case == name)
-    look = load_look(app.job/'prepared', row, predictor)
+    look = look_at(PreparedCase(app.job/'prepared', row), predictor)
     mask = predictor.to_mask(look.heat, round(predictor.threshold + 0.3, 2))
     moved, expected = score(mask, look.truth)['dice'], soft_dice_confidence(look.heat, mask)
     assert f'{moved:.3f}' != f'{truth.dice.iloc[0]:.3f}'

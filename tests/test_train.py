@@ -282,7 +282,7 @@ def test_starting_from_the_weights_that_ship(prepared, tmp_path, monkeypatch):
     half = {k: v.half() if v.is_floating_point() else v for k,v in first.items()}
     save_file(half, shipped/'weights.safetensors')
     (shipped/'predictor.json').write_bytes((tmp_path/'first'/'predictor.json').read_bytes())
-    monkeypatch.setattr(t, '_SHIPPED', shipped)
+    monkeypatch.setattr(t, 'SHIPPED', shipped)
     start = t.get_network(t.get_recipe('quick'), 'shipped').state_dict()
     assert start.keys() == half.keys()
     assert all(torch.equal(v, half[k].to(v.dtype)) for k,v in start.items())
@@ -290,5 +290,5 @@ def test_starting_from_the_weights_that_ship(prepared, tmp_path, monkeypatch):
     small = {k: v for k,v in SMALL.items() if k not in ('width', 'depth')}
     t.train(prepared, tmp_path/'tuned', epochs=1, init='shipped', **small)
     assert t.read_json(tmp_path/'tuned'/'train.json')['setup']['width'] == 2
-    monkeypatch.setattr(t, '_SHIPPED', tmp_path/'nowhere')
+    monkeypatch.setattr(t, 'SHIPPED', tmp_path/'nowhere')
     with pytest.raises(InputError, match='nowhere'): t.get_network(t.get_recipe('quick'), 'shipped')

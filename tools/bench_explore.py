@@ -22,9 +22,8 @@ sys.path.insert(0, str(top))
 class Blurred:
     "Stands for a network: bright things, blurred; several components at many thresholds."
     threshold = 0.5
-    def from_canvas(self, canvas, affine, shape):
-        from fetal_seg.geometry import invert, warp
-        heat = gaussian_filter(warp(canvas.astype(np.float32)/255, invert(affine), shape), 8)
+    def heatmap(self, case):
+        heat = gaussian_filter(case.original()/np.float32(255), 8)
         return (heat/heat.max()).astype(np.float32)
     def to_mask(self, heatmap, threshold=None):
         from fetal_seg.predict import postprocess

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from fetal_seg.core import read_json
-from fetal_seg.eval import Predictor, get_heatmap
-from fetal_seg.images import read_img
-from fetal_seg.preprocess import case_path, read_cases, read_mask
+from fetal_seg.predict import Predictor
+from fetal_seg.preprocess import PreparedCase, read_cases
 from fetal_seg.report import overlay
 
 def main(demo):
@@ -19,10 +18,9 @@ def main(demo):
     cases, predictor, tiles = read_cases(demo/'prepared'), Predictor(demo/'run'), []
     test = cases[(cases.split == 'test') & (cases.height == 540) & (cases.width == 800)]
     for r in test.iloc[:3].itertuples():
-        heat, img = get_heatmap(predictor, demo/'prepared',
-                                r), read_img(case_path(demo/'prepared', r))[2:-2]
-        rgb = overlay(img, heatmap=heat, mask=predictor.to_mask(heat),
-                      annotation=read_mask(case_path(demo/'prepared', r, 'full_masks')))
+        case = PreparedCase(demo/'prepared', r)
+        heat, img = predictor.heatmap(case), case.original()
+        rgb = overlay(img, heatmap=heat, mask=predictor.to_mask(heat), annotation=case.full_mask)
         tiles += [np.repeat(img[...,None], 3, 2), rgb]
     rows = [
         np.hstack([np.pad(t, [(4, 4), (4, 4), (0, 0)], constant_values=255)
