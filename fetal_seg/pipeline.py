@@ -410,8 +410,7 @@ def _check_fold(
     if path.exists() and path.read_text(encoding='utf-8', errors='replace') != split:
         raise InputError(path, 'this is not the split that these cases give with this k, seed '
                          'and valid', remedy)
-    from fetal_seg.train import BEFORE
-    old = {**BEFORE, **read_json(made).get('setup', {})} if made.exists() else setup
+    old = read_json(made).get('setup', {}) if made.exists() else setup
     if wrong := [k for k in setup if old.get(k) != setup[k]]:
         what = f'it holds a run with {wrong[0]} {old.get(wrong[0])}, not {setup[wrong[0]]}'
         raise InputError(fold/'run', what, remedy)
