@@ -121,7 +121,7 @@ def one_region_each(
 ONE_REGION = (('largest',), ('roundest',), ('largest', 'fill'), ('largest', 'fill', 'ellipse'),
               ('roundest', 'fill', 'ellipse'))
 ANY_REGIONS = ((), *((f'specks:{s:g}',) for s in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)),
-               *((f'sure:{h:g}',) for h in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97)))
+               *((f'sure:{h:g}',) for h in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)))
 
 def post_candidates(
     one:bool, # Has every picture one region?
