@@ -72,7 +72,7 @@ def fit_ellipse(
 def _fit_conic(x, y):
     "The six coefficients of the conic through points."
     d = np.stack([x*x, x*y, y*y, x, y, np.ones_like(x)])
-    # no matrix product: the same to the last bit with any number of threads
+    # einsum and no matrix product: the same to the last bit with any number of threads
     s = np.einsum('in,jn->ij', d, d)
     t = -np.linalg.solve(s[3:,3:], s[3:,:3])
     m = np.array([[0,0,0.5], [0,-1,0], [0.5,0,0]]) @ (s[:3,:3] + s[:3,3:]@t)
@@ -118,7 +118,7 @@ def in_ellipse(
     (c,s), a, b = (np.cos(angle), np.sin(angle)), a*grow, b*grow
     p, q, dy = (c/a)**2 + (s/b)**2, c*s*(1/a**2 - 1/b**2), np.arange(shape[0])[:,None] - row
     square = p - (dy/(a*b))**2
-    # -1: the row is beyond the ellipse
+    # half of the interval; -1 where the ellipse does not reach the row: nothing is inside
     half = np.where(square < -1e-12*p, -1, np.sqrt(np.maximum(square, 0))/p)
     ends = np.ceil(col - q*dy/p - half - 1e-9), np.floor(col - q*dy/p + half + 1e-9)
     lo, hi = (np.clip(e, -1, shape[1]).astype(np.int32) for e in ends)
@@ -140,7 +140,7 @@ def _edges(
     (rows, cols), points, steps = bounding_box(m), [], []
     top, left = max(rows.start-1, 0), max(cols.start-1, 0)
     m = m[top:rows.stop+1, left:cols.stop+1]
-    # vertical neighbours, horizontal ones
+    # first the vertical neighbours, then the horizontal ones
     for k, a, b in ((0, m[:-1], m[1:]), (1, m[:,:-1], m[:,1:])):
         at = np.flatnonzero(a != b)
         out = np.where(a.ravel()[at], 1., -1.)

@@ -55,7 +55,7 @@ def declared_kind(
 def enclosed_share(
     ann, # (H, W) bool
 )->float: # In [0, 1): 0 where nothing is enclosed; 0.95 for the outline of a large disc
-    "How much of an annotation and its inside is inside."
+    "The share of the filled annotation that was not drawn, but enclosed."
     n = np.count_nonzero(ann)
     return 1 - n/np.count_nonzero(fill(ann)) if n else 0.
 
@@ -703,7 +703,7 @@ def _plan(out, cases, records, texts):
     "(Pairs to park, names to remove, pairs to place), as for `commit`; None: all is in its place."
     park, place, keep = _moves(cases, records)
     old, parked, new = _ours(out), {a for a,_ in park}, {b for _,b in place}
-    # what is replaced is removed before: to rename over a file is slow
+    # what will be replaced is removed first: renaming over a file is slow
     drop = sorted((old - keep - parked) | (old & (new - parked)))
     tables = [name for name,text in texts.items()
               if not (out/name).exists() or (out/name).read_bytes() != text.encode()]
