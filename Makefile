@@ -52,6 +52,7 @@ book: $(STAMP) ## Run the notebooks and store their outputs (ARGS="nbs/00_data.i
 export: $(STAMP) ## Write the library from the notebooks, and clean the notebooks
 	@$(BIN)/nbdev_export
 	@$(BIN)/nbdev_clean
+	@$(BIN)/python tools/stubs.py
 
 readme: $(STAMP) ## Write README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py

@@ -38,7 +38,7 @@ setup(
         *(f'Programming Language :: Python :: 3.{v}' for v in (11, 12, 13))
     ],
     packages=find_packages(include=['fetal_seg', 'fetal_seg.*']),
-    package_data={'fetal_seg': ['assets/*', 'assets/*/*']},
+    package_data={'fetal_seg': ['py.typed', '*.pyi', 'assets/*', 'assets/*/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require=extras,

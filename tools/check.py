@@ -120,6 +120,8 @@ def check_library(tally, env, **kw):
     detail = tail(out) if rc else 'run `make export` for: ' + ', '.join(bad)
     if orphans: detail += '\nno notebook writes, so remove: ' + ', '.join(orphans)
     tally.add('library in step with the notebooks', rc == 0 and not bad, detail=detail)
+    rc, out = run(py(top/'tools'/'stubs.py', '--check'), env)
+    tally.add('type stubs in step with the library', rc == 0, detail=out)
     rc, out = run(py(top/'tools'/'readme.py', '--check'), env)
     tally.add('README.md in step with nbs/index.ipynb', rc == 0, detail=out)
 
