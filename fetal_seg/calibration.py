@@ -16,8 +16,7 @@ from fastcore.basics import patch
 from scipy import ndimage
 from .core import InputError, write_json
 from .metrics import score
-from .predict import (Predictor, check_post, fit_familiar, prepared_facts,
-                               sigmoid)
+from .predict import Predictor, check_post, fit_familiar, prepared_facts, sigmoid
 from .geometry import boundary_band, picture_part, warp_mask
 from .preprocess import PreparedCase, case_path, read_cases, read_mask, to_input
 from .report import OKABE_ITO, hex_colour
@@ -336,9 +335,9 @@ def change(self:Calibration,
     # than two)
 )->tuple:
     "By how much the temperature changes the expected calibration error."
-    # (exams, 2, bins, 3)
+    # each: (exams, 2, bins, 3)
     each = np.stack([s[0][PIXELS.index(pixels)] for s in self.sums.values()])
-    # an exam without a boundary has nothing to say of it
+    # exams whose pictures have no boundary are left out
     each = each[each[...,0].sum((1,2)) > 0]
     k = len(each)
     if not k: return (float('nan'),)*3

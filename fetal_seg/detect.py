@@ -74,7 +74,7 @@ def share_interval(
     level:float=0.95, # Of the interval
     **kw, # For `bootstrap_mean`: n, seed, method
 )->tuple: # (low, high); NaN where there are fewer than two exams
-    "The interval of a share, drawing exams; that of Clopper and Pearson where all are alike."
+    "The interval of a share, drawing exams; that of Clopper and Pearson where all are equal."
     values = np.asarray(values, float)
     low, high = bootstrap_mean(values, exams, level=level, **kw)
     if low != high or values.min() != values.max() or values[0] not in (0, 1): return low, high
@@ -203,7 +203,7 @@ def by_class(
     return pd.DataFrame([_class_row(name, g, **kw) for name,g in groups])
 
 # %% ../nbs/05d_detect.ipynb #199d0385
-# false positives a picture
+# the rates at which the curve is read: false positives a picture
 RATES = {'1/8': 0.125, '1/4': 0.25, '1/2': 0.5, '1': 1., '2': 2., '4': 4.}
 
 class Froc:
@@ -305,7 +305,7 @@ def figures(self:Froc,
 
 # %% ../nbs/05d_detect.ipynb #97fdf748
 def plot_froc(
-    froc, # A `Froc` that looked on
+    froc, # A `Froc` that was shown the cases
     detected:dict=None, # From `detection`: the mask's own point is marked
 ): # A matplotlib Figure
     "The FROC curve, and where the mask lies."

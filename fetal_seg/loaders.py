@@ -19,10 +19,8 @@ from fastcore.basics import patch
 from PIL import Image
 from .core import InputError, read_json
 from .images import read_img, to_grey
-from .geometry import picture_part
-from .preprocess import AFFINE, case_path, read_cases, read_mask
-from .geometry import warp_mask
-from .preprocess import to_canvas, to_input
+from .geometry import picture_part, warp_mask
+from .preprocess import AFFINE, case_path, read_cases, read_mask, to_canvas, to_input
 
 # %% ../nbs/02a_loaders.ipynb #4d6745f7
 class GreyImage(TensorImageBW):
@@ -247,7 +245,7 @@ NO_AUGMENT = dict(flip_h=0, flip_v=0, degrees=0, scale=(1, 1), shift=0, elastic_
 
 # %% ../nbs/02a_loaders.ipynb #b68280cf
 class CasePath(Transform):
-    "Where a file of a row lies, and where the picture lies on it; what is no row is a new picture."
+    "From a row of the table to its `CaseFile`, and from a picture to a `NewPicture`."
     new = str, Path, np.ndarray, Image.Image
     input_types = pd.Series, tuple, *new   # what fastai's `test_dl` and `predict` may be given
     def __init__(self,

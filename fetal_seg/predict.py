@@ -33,8 +33,7 @@ def sigmoid(
     z, # Logits, of any shape
 )->np.ndarray: # The same shape, float32 in [0, 1]
     "The logistic function, overflowing nowhere."
-    # our own copy, so that the rest needs no more memory
-    z = np.clip(z, -60, 60).astype(np.float32)
+    z = np.clip(z, -60, 60).astype(np.float32)   # a copy; the rest works in place
     np.exp(-z, out=z); z += 1
     return np.reciprocal(z, out=z)
 
@@ -426,7 +425,7 @@ def load_onnx(
     except ImportError as e:
         raise InputError(path, 'onnxruntime is missing', "pip install 'fetal_seg[onnx]'") from e
     options = onnxruntime.SessionOptions()
-    # as torch does; 0: one a core
+    # 0: one a core
     options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)
     try:
         session = onnxruntime.InferenceSession(str(path), options,
@@ -447,7 +446,7 @@ class Ensemble(Predictor):
     ):
         made = lambda w: w if isinstance(w, Predictor) else Predictor(w, flips, device)
         self.flips, self.device, self.members = flips, device, [made(w) for w in weights]
-        first = self._first_of_alike()
+        first = self._first_checked()
         self.contract, self.size, self.canvas = first.contract, first.size, first.canvas
         self.mode, self.intensity, self.post = first.mode, first.intensity, first.post
         self.familiar, self.temperature = first.familiar, 1.
@@ -455,7 +454,7 @@ class Ensemble(Predictor):
         self.threshold = float(np.mean([m.threshold for m in self.members]))
         self.known = reduce(or_, (m.known for m in self.members))
 
-    def _first_of_alike(self):
+    def _first_checked(self):
         "The first member; raise unless all were prepared as it was."
         if not self.members:
             raise InputError('weights', 'an empty list', 'name one run folder or more')
@@ -585,7 +584,7 @@ def _predict_job(job, make, out, spacing):
 # %% ../nbs/05b_predict.ipynb #098c3887
 def result_names(
     paths, # Different pictures
-)->list: # A name each, no two alike whatever the case of their letters
+)->list: # A name each, no two the same, whatever the case of their letters
     "What results are called: the stem, where needed with the folder, or with a digest of the path."
     stem = lambda p: split_suffix(p.name)[0]
     names = [stem(p) for p in paths]
@@ -703,7 +702,7 @@ def known_spacing(
     "The side of a pixel, from the file, or from the provenance table."
     if isinstance(picture, (str, Path)): picture = read_picture(picture)
     img, (row, col) = picture.pixels, picture.spacing
-    # one number cannot say two
+    # pixels that are not square have no one side
     if np.isfinite([row, col]).all(): return float(row) if abs(row/col - 1) < 0.01 else float('nan')
     if img.dtype != np.uint8: return float('nan')
     one = pd.DataFrame([dict(image_sha256=digest(img), annotation_sha256=None, dhash=dhash(img),

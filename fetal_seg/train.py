@@ -12,7 +12,7 @@ __all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDic
 # %% ../nbs/05_train.ipynb #5a719e90
 import math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
-# the latter patches Learner.fit_one_cycle and Learner.lr_find
+# fastai.callback.schedule gives Learner its fit_one_cycle and lr_find
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,7 +220,7 @@ class EMA(Callback):
         return {k: v for k,v in weights.items() if v.is_floating_point()}
     def before_fit(self):
         if self.avg is None: self.avg = {k: v.detach().clone() for k,v in self.live().items()}
-        # a checkpoint lies on the CPU
+        # an average from a checkpoint lies on the CPU
         self.avg = {k: v.to(w.device) for (k,v),w in zip(self.avg.items(), self.live().values())}
     def after_step(self):
         self.n += 1
@@ -281,7 +281,7 @@ class RunFolder(Callback):
         self.rows, self.best, self.next = [], -1., 0
 
     def before_fit(self):
-        # a checkpoint lies on the CPU
+        # the state of an optimizer from a checkpoint lies on the CPU
         for p,state in (self.opt.state.items() if self.opt else ()):
             for k,v in state.items():
                 if torch.is_tensor(v): state[k] = v.to(p.device)

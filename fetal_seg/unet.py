@@ -31,7 +31,7 @@ def double_conv(
     c_in:int, # Channels in
     c_out:int, # Channels out, of both convolutions
     norm:str='batch', # none, batch or group
-    padding:int=1, # Zeros around the picture: 1 keeps its size, 0 takes 4 pixels off each side
+    padding:int=1, # Zeros around the picture: 1 keeps its size, 0 takes 4 pixels off H and W
 )->nn.Sequential: # (B, c_in, H, W) → (B, c_out, H, W), or (B, c_out, H-4, W-4) unpadded
     "Two 3x3 convolutions, each with an optional norm and a ReLU."
     layers = []
@@ -122,7 +122,7 @@ def check_batch(
 # %% ../nbs/03_unet.ipynb #8d53df34
 def lost_pixels(
     depth:int=4, # Steps down
-)->int: # Pixels, both sides together; even
+)->int: # Pixels, both ends of the side together; even
     "By how much a picture's side shrinks in the unpadded network."
     return 12*2**depth - 8
 
