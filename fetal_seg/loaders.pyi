@@ -13,10 +13,8 @@ from fastcore.basics import patch
 from PIL import Image
 from .core import InputError, read_json
 from .images import read_img, to_grey
-from .geometry import picture_part
-from .preprocess import AFFINE, case_path, read_cases, read_mask
-from .geometry import warp_mask
-from .preprocess import to_canvas, to_input
+from .geometry import picture_part, warp_mask
+from .preprocess import AFFINE, case_path, read_cases, read_mask, to_canvas, to_input
 
 class GreyImage(TensorImageBW):
     _show_args: Any

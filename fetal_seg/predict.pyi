@@ -173,7 +173,7 @@ class Ensemble(Predictor):
     def __init__(self, weights, flips: bool=..., device: str=...):
         ...
 
-    def _first_of_alike(self):
+    def _first_checked(self):
         ...
 
     def canvas_logits(self, canvas, affine, shape) -> np.ndarray:
