@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from .core import InputError, check_exists, digest, digest_file, pmap, unit_hash
+from .core import ASSETS, InputError, check_exists, digest, digest_file, pmap, unit_hash
 from .copies import copy_groups, look
 from .images import (NO_PICTURE, STUDY, SUFFIXES, dhash, nfc, read_picture, split_suffix,
                               to_uint8, why_passed)
@@ -706,8 +706,7 @@ def add_fingerprints(
 # %% ../nbs/00_data.ipynb #e951dccd
 def provenance()->pd.DataFrame: # image, hc18_image, exam, pixel_size_mm and three fingerprints
     "The provenance table of the 999 pairs, from the package."
-    return pd.read_csv(
-        Path(__file__).parent/'assets'/'hc18-provenance.csv', dtype={'exam': str, 'dhash': str})
+    return pd.read_csv(ASSETS/'hc18-provenance.csv', dtype={'exam': str, 'dhash': str})
 
 # %% ../nbs/00_data.ipynb #87c29291
 MAX_BITS = 3   # difference hashes at most this far apart are of one picture
