@@ -811,6 +811,11 @@ def _is_hc18(scores, prepared):
     if prepared is None: return False
     return read_cases(prepared).exam_source.astype(str).str.startswith('table').any()
 
+def _shows_heads(scores, prepared, simulated):
+    "Are these HC18's heads, or the simulation of them?"
+    if _is_hc18(scores, prepared): return True
+    return simulated and (prepared is None or (read_cases(prepared).layout == 'kaggle').all())
+
 def _bias(scores, split):
     "What makes the figures better than those on new cases."
     if note := seen_note(scores): return f' {note[0].upper()}{note[1:]}.'
@@ -838,7 +843,7 @@ def _page(every, sections, predictor, prepared, simulated):
     "The page as HTML."
     from fetal_seg.report import html_page
     scores = judged(every)
-    notice = [NOTICE if simulated or _is_hc18(scores, prepared) else USE]
+    notice = [NOTICE if _shows_heads(scores, prepared, simulated) else USE]
     if simulated: notice.append(SIMULATED)
     title = 'fetal_seg: evaluation' + ' on simulated pictures'*simulated
     return html_page(title, sections, notice=notice, subtitle=_subtitle(every, scores, predictor))

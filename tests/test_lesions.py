@@ -138,6 +138,8 @@ def test_the_whole_job(tmp_path, capsys):
     text = closing_table(result)
     assert 'pictures with a lesion' in text and 'stayed empty' in text
     assert not [w for w in ('head', 'circumference', 'ellipse') if w in text.lower()]
+    page = (out/'report.html').read_text(encoding='utf-8')
+    assert 'These pictures are simulated' in page and 'HC18' not in page
     with pytest.raises(InputError, match='is not known; choose one of heads, lesions'):
         demo(out=tmp_path/'x', scene='kidneys')
     with pytest.raises(InputError, match='it holds a job with'):
