@@ -73,16 +73,27 @@ def calls(house, room, node):
                 if n.attr in house[module[0]].defs: yield module[0], n.attr
             elif n.attr in here.defs and base == 'self': yield room, n.attr
 
+def owner(node):
+    "The class into which a function is patched; None where it is not."
+    first = node.args.args[0].annotation if node.args.args else None
+    patched = any('patch' in ast.unparse(d) for d in node.decorator_list)
+    return ast.unparse(first) if patched and first else None
+
+def methods(house, room, node):
+    "The (room, name) of a class's methods, those included that are patched into it."
+    if not isinstance(node, ast.ClassDef): return []
+    own = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+    defs = house[room].defs.values()
+    grown = [n.name for n in defs if isinstance(n, ast.FunctionDef) and owner(n) == node.name]
+    return [(room, n) for n in own + grown]
+
 def reach(house):
     "Command -> the functions that it may come to; of a class, all its methods."
     out, edges = {}, {}
     def next_of(at):
         if at not in edges:
             node = house[at[0]].defs[at[1]]
-            methods = [(at[0], n.name)
-                       for n in node.body
-                       if isinstance(n, ast.FunctionDef)] if isinstance(node, ast.ClassDef) else []
-            edges[at] = {*methods, *calls(house, *at[:1], node)}
+            edges[at] = {*methods(house, at[0], node), *calls(house, *at[:1], node)}
         return edges[at]
     for command,function in commands().items():
         seen, todo = set(), [('cli', function)]

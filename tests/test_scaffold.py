@@ -65,7 +65,8 @@ def test_every_asset_is_packaged():
     package, text = here/'fetal_seg', (here/'setup.py').read_text(encoding='utf-8')
     said = re.search(r"package_data=\{'fetal_seg': (\[.*?\])\}", text)[1]
     taken = {f for g in ast.literal_eval(said) for f in package.glob(g) if f.is_file()}
-    assert taken == {f for f in (package/'assets').rglob('*') if f.is_file()}
+    typed = {package/'py.typed', *package.glob('*.pyi')}
+    assert taken == typed | {f for f in (package/'assets').rglob('*') if f.is_file()}
     assert {'report.css', 'report.js', 'report.html'} < {f.name for f in taken}
 
 def test_version_is_said_once():
