@@ -14,7 +14,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 TORCH_BACKEND ?=
 
-.PHONY: help .venv demo test book export readme docs bench clean clean-venv
+.PHONY: help .venv demo test measure book export readme docs bench clean clean-venv
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_.-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,12 +43,16 @@ demo: $(STAMP) ## The whole job on simulated pictures, into demo/ (ARGS="--raw D
 test: $(STAMP) ## Every check; the last line says N passed, M failed (ARGS="--help" for parts of it)
 	@$(BIN)/python tools/check.py $(ARGS)
 
+measure: $(STAMP) ## How long cells, functions and lines are, beside fastai's
+	@$(BIN)/python tools/measure.py $(ARGS)
+
 book: $(STAMP) ## Run the notebooks and store their outputs (ARGS="nbs/00_data.ipynb" for one)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/book.py $(ARGS)
 
 export: $(STAMP) ## Write the library from the notebooks, and clean the notebooks
 	@$(BIN)/nbdev_export
 	@$(BIN)/nbdev_clean
+	@$(BIN)/python tools/stubs.py
 
 readme: $(STAMP) ## Write README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py

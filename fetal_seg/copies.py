@@ -13,15 +13,16 @@ from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/copies.ipynb #f0d5b50a
 SIDE = 16   # of a look, in pixels
-DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._'   # 64 greys, from dark to light
+# 64 greys, from dark to light
+DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._'
 
 def look(
     img, # (H, W), any numbers
     side:int=SIDE, # Pixels a side of the look
 )->str: # side*side characters; '' where the picture is flat
     "A picture from far away, as text."
-    small = Image.fromarray(np.asarray(img, np.float32)).resize((side, side), Image.Resampling.LANCZOS)
-    x = np.asarray(small, float)
+    full = Image.fromarray(np.asarray(img, np.float32))
+    x = np.asarray(full.resize((side, side), Image.Resampling.LANCZOS), float)
     low, span = x.min(), np.ptp(x)
     if span < 1: return ''
     return ''.join(DIGITS[v] for v in np.rint((x - low)/span*63).astype(int).ravel())
@@ -63,26 +64,7 @@ def get_limits(
     usual = [float(np.median((v[at]@v[at].T)[upper])) for v in views]
     return [max(floor, 1 - NEARER*(1 - m)) for floor,m in zip(FLOORS, usual)]
 
-# %% ../nbs/copies.ipynb #476dc50b
-def copy_groups(
-    looks, # N from `look`; '' or NaN where there is none
-    mirrored:bool=True, # Is a mirrored picture a copy?
-    rows:int=512, # Rows of a block
-)->np.ndarray: # (N,): of each picture the index of the first of its group
-    "Which pictures are copies of each other."
-    group = np.arange(len(looks))
-    seen = np.array([i for i,l in enumerate(looks) if isinstance(l, str) and l], int)
-    if len(seen) < 2: return group
-    views = get_views([looks[i] for i in seen])
-    limits = [l - 1e-5 for l in get_limits(*views)]   # equal pictures correlate by 1 up to rounding
-    others = [views] + ([[_mirror(v) for v in views]] if mirrored else [])
-    part = np.arange(len(seen))
-    for k in range(0, len(seen), rows):
-        for other in others: part = _join(part, *_hits(views, other, limits, k, rows))
-    first = np.unique(part, return_index=True)[1]
-    group[seen] = seen[first[part]]
-    return group
-
+# %% ../nbs/copies.ipynb #5e99c7c5
 def _mirror(view):
     "The views of the mirrored pictures."
     side = round(view.shape[1]**0.5)
@@ -104,3 +86,23 @@ def _join(part, i, j):
     n = part.max() + 1
     links = sparse.coo_matrix((np.ones(len(i), bool), (part[i], part[j])), (n, n))
     return sparse.csgraph.connected_components(links, directed=False)[1][part]
+
+# %% ../nbs/copies.ipynb #476dc50b
+def copy_groups(
+    looks, # N from `look`; '' or NaN where there is none
+    mirrored:bool=True, # Is a mirrored picture a copy?
+    rows:int=512, # Rows of a block
+)->np.ndarray: # (N,): of each picture the index of the first of its group
+    "Which pictures are copies of each other."
+    group = np.arange(len(looks))
+    seen = np.array([i for i,l in enumerate(looks) if isinstance(l, str) and l], int)
+    if len(seen) < 2: return group
+    views = get_views([looks[i] for i in seen])
+    limits = [l - 1e-5 for l in get_limits(*views)]   # equal pictures correlate by 1 up to rounding
+    others = [views] + ([[_mirror(v) for v in views]] if mirrored else [])
+    part = np.arange(len(seen))
+    for k in range(0, len(seen), rows):
+        for other in others: part = _join(part, *_hits(views, other, limits, k, rows))
+    first = np.unique(part, return_index=True)[1]
+    group[seen] = seen[first[part]]
+    return group

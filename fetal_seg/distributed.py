@@ -6,7 +6,7 @@
 __all__ = ['get_rank', 'get_world', 'unwrap', 'share', 'deal', 'SharedDL', 'SharedTrainer', 'distributed']
 
 # %% ../nbs/04a_distributed.ipynb #3aada643
-import os
+import atexit, gc, os
 import torch
 from contextlib import contextmanager
 from .core import InputError
@@ -16,21 +16,26 @@ def get_rank()->int: # 0 to `get_world()` - 1
     "The number of this process."
     return int(os.environ.get('RANK', 0))
 
+# %% ../nbs/04a_distributed.ipynb #3d7c039e
 def get_world()->int: # At least 1
     "How many processes train together."
     return int(os.environ.get('WORLD_SIZE', 1))
 
+# %% ../nbs/04a_distributed.ipynb #2e894f64
 def unwrap(
     model, # A network, perhaps inside `DistributedDataParallel`
 ): # The network itself
     "The network whose parameters are named as in a single process."
     return getattr(model, 'module', model)
 
+# %% ../nbs/04a_distributed.ipynb #cf5e4190
 def share(
     bs:int, # Cases in a batch of all processes together
 )->int: # Cases in a batch of this process
     "This process's part of the batch size."
-    if bs % get_world(): raise InputError('--bs', f'a batch of {bs} cannot be shared by {get_world()} processes', f'give a multiple of {get_world()}')
+    if bs % get_world():
+        raise InputError('--bs', f'a batch of {bs} cannot be shared by {get_world()} processes',
+                         f'give a multiple of {get_world()}')
     return bs//get_world()
 
 # %% ../nbs/04a_distributed.ipynb #04cdcb54
@@ -42,27 +47,45 @@ def deal(
 )->list: # Its cases, `len(idxs)//(bs*world)` batches of `bs`
     "One process's share of every batch; the incomplete last batch is dropped."
     whole = bs*world
-    return [i for k in range(len(idxs)//whole) for i in idxs[k*whole + rank*bs : k*whole + (rank+1)*bs]]
+    starts = [k*whole + rank*bs for k in range(len(idxs)//whole)]
+    return [i for s in starts for i in idxs[s:s+bs]]
 
+# %% ../nbs/04a_distributed.ipynb #daf61b1e
 try: from fastai.distributed import DistributedDL, DistributedTrainer
-except (ImportError, NameError): DistributedDL = DistributedTrainer = object   # accelerate is not installed; `distributed` tells it
+except (ImportError, NameError): DistributedDL = DistributedTrainer = object
 
+# %% ../nbs/04a_distributed.ipynb #d7ce5352
 class SharedDL(DistributedDL):
     "Each process's share of every batch, on any device."
     def _broadcast(self, t, rank):
         t = torch.tensor(t, dtype=torch.int64, device=self.device)
         torch.distributed.broadcast(t, rank)
         return t.tolist()
-    def __len__(self): return len(self.dl.dataset)//(self.bs*self.world_size) if self.drop_last else super().__len__()
+
+    def __len__(self):
+        if not self.drop_last: return super().__len__()
+        return len(self.dl.dataset)//(self.bs*self.world_size)
+
     def get_idxs(self):
         if not self.drop_last: return super().get_idxs()
-        return deal(self._broadcast(list(self.dl.get_idxs()), 0), self.bs, self.rank, self.world_size)
+        idxs = self._broadcast(list(self.dl.get_idxs()), 0)
+        return deal(idxs, self.bs, self.rank, self.world_size)
 
 # %% ../nbs/04a_distributed.ipynb #9ee5cb07
 class SharedTrainer(DistributedTrainer):
     "fastai's trainer with `SharedDL`."
-    def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else SharedDL(dl, rank=get_rank(), world_size=get_world())
+    def _wrap_dl(self, dl):
+        if isinstance(dl, DistributedDL): return dl
+        return SharedDL(dl, rank=get_rank(), world_size=get_world())
 
+# %% ../nbs/04a_distributed.ipynb #19a26a75
+def _leave():
+    "Destroy the group of processes, while its threads still find an interpreter."
+    if not torch.distributed.is_initialized(): return
+    gc.collect()   # a network that was wrapped holds the group, too
+    torch.distributed.destroy_process_group()
+
+# %% ../nbs/04a_distributed.ipynb #7565e7bd
 @contextmanager
 def distributed(
     learn, # A Learner
@@ -70,9 +93,15 @@ def distributed(
     "Train with all processes that a launcher started."
     if get_world() == 1: yield learn; return
     try: import accelerate
-    except ImportError as e: raise InputError('accelerate', 'this package is missing', "pip install 'fetal_seg[accelerate]'") from e
+    except ImportError as e:
+        raise InputError('accelerate', 'this package is missing',
+                         "pip install 'fetal_seg[accelerate]'") from e
+    from torch.distributed.nn import functional   # before there is a group, see above
+    atexit.unregister(_leave)   # what an earlier training in this process has asked for
     cpu = torch.device(learn.dls.device).type == 'cpu'
     trainer = SharedTrainer(sync_bn=not cpu, cpu=cpu)
     learn.add_cb(trainer)
     try: yield learn
     finally: learn.remove_cb(trainer)
+    torch.distributed.barrier()
+    atexit.register(_leave)

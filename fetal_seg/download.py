@@ -4,10 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRIES', 'MAX_WAIT', 'TIMEOUT', 'BUSY', 'HEADERS', 'CHUNK', 'MAX_FILES', 'MAX_BYTES', 'MAX_RATIO', 'HC18', 'PARTS',
-           'KAGGLE_HANDLE', 'KAGGLE', 'asked_wait', 'check_answer', 'retry', 'zenodo_files', 'md5_file', 'starts_at',
-           'get_rest', 'so_far', 'check_size', 'write_body', 'fetch', 'fault', 'check_members', 'unpack_member',
-           'extract_zip', 'check_space', 'claimed', 'is_empty', 'lock', 'tally', 'in_place', 'put_in_place', 'tidy',
-           'download_hc18', 'kaggle_remedy', 'from_kagglehub', 'link_folder', 'download_kaggle']
+           'KAGGLE_HANDLE', 'KAGGLE', 'retry', 'zenodo_files', 'md5_file', 'fetch', 'unpack_member', 'check_space',
+           'extract_zip', 'claimed', 'tally', 'tidy', 'download_hc18', 'download_kaggle']
 
 # %% ../nbs/00a_download.ipynb #3de8996b
 import hashlib, json, os, re, shutil, stat, sys, time, uuid, zipfile, zlib
@@ -18,16 +16,21 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from .core import InputError, progress, read_json, write_json
 
-# %% ../nbs/00a_download.ipynb #e6539c1c
-TRIES, MAX_WAIT, TIMEOUT = 6, 120, (10, 60)   # tries of one request; seconds we wait at most; seconds to connect and between bytes
-BUSY = (429, 500, 502, 503, 504)              # answers after which asking again may help
-HEADERS = {'User-Agent': 'fetal_seg', 'Accept-Encoding': 'identity'}   # identity: the bytes that the record's MD5 is of
+# %% ../nbs/00a_download.ipynb #735798e0
+# tries of one request; seconds we wait at most; seconds to connect and between bytes
+TRIES, MAX_WAIT, TIMEOUT = 6, 120, (10, 60)
+BUSY = (429, 500, 502, 503, 504)   # answers after which asking again may help
+# identity: the bytes that the record's MD5 is of
+HEADERS = {'User-Agent': 'fetal_seg', 'Accept-Encoding': 'identity'}
 
 class _Again(Exception):
     "What may succeed when it is tried again, after `wait` seconds (None: as we see fit)."
-    def __init__(self, why, wait=None): super().__init__(why); self.wait = wait
+    def __init__(self, why, wait=None):
+        super().__init__(why)
+        self.wait = wait
 
-def asked_wait(
+# %% ../nbs/00a_download.ipynb #56620373
+def _asked_wait(
     after:str, # The header Retry-After: seconds, or a date
 )->float: # Seconds from now; None where it says nothing
     "How long a server asks us to wait."
@@ -35,15 +38,17 @@ def asked_wait(
     try: return max(0., (parsedate_to_datetime(after) - datetime.now(timezone.utc)).total_seconds())
     except (TypeError, ValueError): return None
 
-def check_answer(
+def _check_answer(
     r, # A `requests.Response`
     url:str, # What was asked for
 ):
-    "Raise unless the server sends what it was asked for (or, with 416, says that a range is not there)."
+    "Raise unless the server sends what it was asked for, or says that a range is not there."
     what = f'the server answers {r.status_code} ({r.reason})'
-    if r.status_code in BUSY: raise _Again(what, asked_wait(r.headers.get('Retry-After')))
-    if r.status_code >= 400 and r.status_code != 416: raise InputError(url, what, 'open the address in a browser: the file may have moved')
+    if r.status_code in BUSY: raise _Again(what, _asked_wait(r.headers.get('Retry-After')))
+    if r.status_code >= 400 and r.status_code != 416:
+        raise InputError(url, what, 'open the address in a browser: the file may have moved')
 
+# %% ../nbs/00a_download.ipynb #e6539c1c
 def retry(
     f, # Called without arguments; may raise one of requests' exceptions
     url:str, # What the error names
@@ -57,47 +62,66 @@ def retry(
         try: return f()
         except _Again as e: why, wait = str(e), e.wait
         except requests.exceptions.ChunkedEncodingError: why, wait = 'the connection was cut', None
-        except requests.RequestException as e: why, wait = f'the connection failed ({type(e).__name__})', None
+        except requests.RequestException as e:
+            why, wait = f'the connection failed ({type(e).__name__})', None
         if wait is None: wait = min(2**(i-1), 8)
-        if wait > MAX_WAIT: raise InputError(url, f'{why} and asks us to wait {wait:.0f} s', 'call again after that time: what has arrived is kept')
+        if wait > MAX_WAIT:
+            raise InputError(url, f'{why} and asks us to wait {wait:.0f} s',
+                             'call again after that time: what has arrived is kept')
         if i == tries: break
         if desc: print(f'{desc}: {why}; trying again in {wait:.0f} s', file=sys.stderr)
         sleep(wait)
-    raise InputError(url, f'{why}, at the last of {tries} tries', 'check the network, then call again: what has arrived is kept')
+    raise InputError(url, f'{why}, at the last of {tries} tries',
+                     'check the network, then call again: what has arrived is kept')
 
 # %% ../nbs/00a_download.ipynb #143c8474
+def _md5_of(s):
+    "The digits of a record's checksum."
+    if not re.fullmatch('md5:[0-9a-f]{32}', s): raise ValueError(f'{s} is no MD5')
+    return s.removeprefix('md5:')
+
+def _parse_record(body):
+    "name → dict(url, size, md5) of a record's files, from the bytes of the answer."
+    return {f['key']: dict(url=f['links']['self'], size=int(f['size']), md5=_md5_of(f['checksum']))
+            for f in json.loads(body)['files']}
+
+def _get(url):
+    "One request for something small: its bytes."
+    import requests
+    with requests.get(url, headers=HEADERS, timeout=TIMEOUT) as r:
+        _check_answer(r, url)
+        return r.content
+
+# %% ../nbs/00a_download.ipynb #65059cd0
 def zenodo_files(
     url:str, # Of the record: https://zenodo.org/api/records/NUMBER
     names, # Files that it must have
     tries:int=TRIES, # Requests at most
     sleep=time.sleep, # Called with seconds
     desc:str=None, # As for `retry`
-)->dict: # name -> dict(url, size, md5), of all the record's files
+)->dict: # name → dict(url, size, md5), of all the record's files
     "The files of a Zenodo record: where they are, their sizes (bytes) and their MD5."
-    import requests
-    def get():
-        with requests.get(url, headers=HEADERS, timeout=TIMEOUT) as r: return check_answer(r, url) or r.content
-    body = retry(get, url, tries, sleep, desc)
-    try: files = {f['key']: dict(url=f['links']['self'], size=int(f['size']), md5=_md5_of(f['checksum'])) for f in json.loads(body)['files']}
-    except (KeyError, TypeError, ValueError) as e: raise InputError(url, 'the answer is no Zenodo record', 'open the address in a browser, then try again') from e
+    body = retry(partial(_get, url), url, tries, sleep, desc)
+    try: files = _parse_record(body)
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(url, 'the answer is no Zenodo record',
+                         'open the address in a browser, then try again') from e
     missing = [n for n in names if n not in files]
-    if missing: raise InputError(url, f'the record has no {missing[0]}; it has {", ".join(files) or "no file"}', 'check the number of the record')
+    if missing:
+        raise InputError(url,
+                         f'the record has no {missing[0]}; it has {", ".join(files) or "no file"}',
+                         'check the number of the record')
     return files
 
-def _md5_of(s):
-    if not re.fullmatch('md5:[0-9a-f]{32}', s): raise ValueError(f'{s} is no MD5')
-    return s.removeprefix('md5:')
+# %% ../nbs/00a_download.ipynb #aa662221
+def _so_far(
+    part:Path, # What has arrived so far, or not there
+)->tuple: # (bytes, ETag of the version that they are of: '' where unknown)
+    "What an earlier request left."
+    have, tag_file = part.stat().st_size if part.exists() else 0, Path(f'{part}.etag')
+    return have, tag_file.read_text(encoding='utf-8') if have and tag_file.exists() else ''
 
-# %% ../nbs/00a_download.ipynb #4ec1d0f1
-CHUNK = 1 << 14   # bytes; as many at most are lost when a connection is cut
-
-def md5_file(
-    path, # A file of any size: it is read in pieces
-)->str: # 32 hexadecimal digits
-    "MD5 of a file's bytes."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-
-def starts_at(
+def _starts_at(
     r, # The answer, a `requests.Response`
     have:int, # Bytes that we have
     tag:str, # ETag of the version that they are of; '' where unknown
@@ -108,7 +132,38 @@ def starts_at(
     same = not tag or r.headers.get('ETag', tag) == tag
     return have if r.status_code == 206 and m and int(m[1]) == have and same else None
 
-def get_rest(
+# %% ../nbs/00a_download.ipynb #5b8cf7cb
+CHUNK = 1 << 14   # bytes; as many at most are lost when a connection is cut
+
+def _check_length(
+    url:str, # Of the file
+    found:int, # Bytes
+    size:int, # Bytes, as the record says
+):
+    "Raise unless a file has the size that the record says."
+    if found != size:
+        raise InputError(url, f'the server sends {found} bytes, the record says {size}',
+                         'open the address in a browser: something else may answer in its place')
+
+def _write_body(r, part, start, size, desc=None):
+    "Write what arrives to `part` after `start` bytes, under a bar; the bytes that it has now."
+    from tqdm import tqdm
+    have, quiet = start, desc is None or not sys.stderr.isatty()
+    look = dict(unit='B', unit_scale=True, desc=desc, disable=quiet)
+    with open(part, 'ab' if start else 'wb') as f, tqdm(total=size, initial=start, **look) as bar:
+        if not start: Path(f'{part}.etag').write_text(r.headers.get('ETag', ''), encoding='utf-8')
+        for chunk in r.iter_content(CHUNK):
+            have += len(chunk)
+            if have > size: break
+            f.write(chunk)
+            bar.update(len(chunk))
+    if have > size:
+        part.unlink()
+        _check_length(r.url, have, size)
+    return have
+
+# %% ../nbs/00a_download.ipynb #d7b0131c
+def _get_rest(
     url:str, # Of the file
     part:Path, # What has arrived so far; it grows
     size:int, # Of the whole file, bytes
@@ -116,54 +171,31 @@ def get_rest(
 ):
     "One request for what `part` lacks; `_Again` where something is still lacking."
     import requests
-    have, tag = so_far(part)
+    have, tag = _so_far(part)
     if have == size: return
-    headers = HEADERS | ({'Range': f'bytes={have}-'} if have else {}) | ({'If-Range': tag} if tag.startswith('"') else {})
+    headers = dict(HEADERS)
+    if have: headers['Range'] = f'bytes={have}-'
+    if tag.startswith('"'): headers['If-Range'] = tag
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as r:
-        check_answer(r, url)
-        start = starts_at(r, have, tag)
+        _check_answer(r, url)
+        start = _starts_at(r, have, tag)
         if start is None:
             part.unlink(missing_ok=True)
             raise _Again('the server cannot go on where the download was cut', 0)
         coming = r.headers.get('Content-Length', '')
-        if coming.isdecimal(): check_size(url, start + int(coming), size)
-        have = write_body(r, part, start, size, desc)
+        if coming.isdecimal(): _check_length(url, start + int(coming), size)
+        have = _write_body(r, part, start, size, desc)
     if have < size: raise _Again(f'the connection was cut after {have} of {size} bytes')
 
-def so_far(
-    part:Path, # What has arrived so far, or not there
-)->tuple: # (bytes, ETag of the version that they are of: '' where unknown)
-    "What an earlier request left."
-    have, tag_file = part.stat().st_size if part.exists() else 0, Path(f'{part}.etag')
-    return have, tag_file.read_text(encoding='utf-8') if have and tag_file.exists() else ''
+# %% ../nbs/00a_download.ipynb #381149e1
+def md5_file(
+    path, # A file of any size: it is read in pieces
+)->str: # 32 hexadecimal digits
+    "MD5 of a file's bytes."
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
-def check_size(
-    url:str, # Of the file
-    found:int, # Bytes
-    size:int, # Bytes, as the record says
-):
-    "Raise unless a file has the size that the record says."
-    if found != size: raise InputError(url, f'the server sends {found} bytes, the record says {size}', 'open the address in a browser: something else may answer in its place')
-
-def write_body(
-    r, # The answer, a `requests.Response`
-    part:Path, # Where it goes
-    start:int, # Bytes of `part` that stay
-    size:int, # Bytes that it should have then; nothing more is read once it has more
-    desc:str=None, # A word for the progress bar; None: no bar
-)->int: # Bytes that it has now
-    "Write what arrives, under a progress bar in bytes."
-    from tqdm import tqdm
-    have, quiet = start, desc is None or not sys.stderr.isatty()
-    with open(part, 'ab' if start else 'wb') as f, tqdm(total=size, initial=start, unit='B', unit_scale=True, desc=desc, disable=quiet) as bar:
-        if not start: Path(f'{part}.etag').write_text(r.headers.get('ETag', ''), encoding='utf-8')
-        for chunk in r.iter_content(CHUNK):
-            if (have := have + len(chunk)) > size: break
-            f.write(chunk)
-            bar.update(len(chunk))
-    if have > size: part.unlink(); check_size(url=r.url, found=have, size=size)
-    return have
-
+# %% ../nbs/00a_download.ipynb #4ec1d0f1
 def fetch(
     url:str, # Of the file
     path, # Where it shall be; what has arrived is beside it, as `path`.part
@@ -173,53 +205,64 @@ def fetch(
     tries:int=TRIES, # Requests at most
     sleep=time.sleep, # Called with seconds
 )->Path: # `path`
-    "Download a file whole or not at all, from where an earlier download was cut. One process at a time."
+    "Download a file whole or not at all, from where it was cut. One process at a time."
     path = Path(path)
     part = Path(f'{path}.part')
     if path.exists() and md5_file(path) == md5: return path
     path.parent.mkdir(parents=True, exist_ok=True)
     if part.exists() and part.stat().st_size > size: part.unlink()
-    retry(partial(get_rest, url, part, size, desc), url, tries, sleep, desc)
+    retry(partial(_get_rest, url, part, size, desc), url, tries, sleep, desc)
     part.touch()   # an empty file is never asked for
     found = md5_file(part)
     Path(f'{part}.etag').unlink(missing_ok=True)
     if found != md5:
         part.unlink()
-        raise InputError(url, f'its MD5 is {found}, the record says {md5}', 'what had arrived was deleted: call again')
+        raise InputError(url, f'its MD5 is {found}, the record says {md5}',
+                         'what had arrived was deleted: call again')
     os.replace(part, path)
     return path
 
-# %% ../nbs/00a_download.ipynb #97fea365
-MAX_FILES, MAX_BYTES, MAX_RATIO = 20_000, 4 << 30, 100   # members; bytes; bytes unpacked over bytes packed
-
-def fault(
+# %% ../nbs/00a_download.ipynb #7ec72627
+def _fault(
     m, # A `zipfile.ZipInfo`
 )->str: # '' where there is none
     "Why a member of an archive may not be unpacked."
-    for name in (m.orig_filename, m.filename):   # as it stands in the archive, and as zipfile reads it
-        if re.search(r'[\\:\0]', name) or {'', '.', '..'} & set(name.removesuffix('/').split('/')): return 'leads out of the folder'
-    if stat.S_IFMT(m.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR): return 'is a link or a device'
+    # as it stands in the archive, and as zipfile reads it
+    for name in (m.orig_filename, m.filename):
+        if re.search(r'[\\:\0]', name) or {'', '.', '..'} & set(name.removesuffix('/').split('/')):
+            return 'leads out of the folder'
+    if stat.S_IFMT(m.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return 'is a link or a device'
     if m.flag_bits & 0x41: return 'is encrypted'
     if m.header_offset < 0: return 'lies outside the archive'
-    return '' if m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else f'is compressed by method {m.compress_type}'
+    if m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): return ''
+    return f'is compressed by method {m.compress_type}'
 
-def check_members(
+# %% ../nbs/00a_download.ipynb #5ec7b32c
+# members; bytes; bytes unpacked over bytes packed
+MAX_FILES, MAX_BYTES, MAX_RATIO = 20_000, 4 << 30, 100
+
+def _check_members(
     archive, # What the error names
     members, # Of `zipfile.ZipInfo`
     limit:int, # Bytes that they may unpack to
     max_files:int=MAX_FILES, # Members at most
 ):
     "Raise unless an archive may be unpacked, by what its directory says."
-    def refuse(found): raise InputError(archive, found, 'do not unpack this archive; download it again from its publisher')
+    def refuse(found):
+        raise InputError(archive, found,
+                         'do not unpack this archive; download it again from its publisher')
     if len(members) > max_files: refuse(f'{len(members)} members, more than {max_files}')
     for m in members:
-        if fault(m): refuse(f'{m.orig_filename!r} {fault(m)}')
-    files = [m.filename.casefold() for m in members if not m.is_dir()]
-    folders = {str(p) for m in members for p in PurePosixPath(m.filename.casefold() + ('x' if m.is_dir() else '')).parents}
+        if _fault(m): refuse(f'{m.orig_filename!r} {_fault(m)}')
+    names = [(m.filename.casefold(), m.is_dir()) for m in members]
+    files = [n for n,is_dir in names if not is_dir]
+    folders = {str(p) for n,is_dir in names for p in PurePosixPath(n + 'x'*is_dir).parents}
     if len(set(files)) < len(files) or folders & set(files): refuse('two members have one name')
     total = sum(m.file_size for m in members)
     if total > limit: refuse(f'it expands to {total} bytes, more than {limit}')
 
+# %% ../nbs/00a_download.ipynb #160b728a
 def unpack_member(
     z, # An open `zipfile.ZipFile`
     m, # A member that was checked
@@ -232,10 +275,26 @@ def unpack_member(
     if m.is_dir(): return left
     with z.open(m) as src, open(to, 'xb') as f:
         while chunk := src.read(1 << 20):
-            if (left := left - len(chunk)) < 0: raise InputError(z.filename, 'it expands to more bytes than it says', 'do not unpack this archive')
+            left -= len(chunk)
+            if left < 0:
+                raise InputError(z.filename, 'it expands to more bytes than it says',
+                                 'do not unpack this archive')
             f.write(chunk)
     return left
 
+# %% ../nbs/00a_download.ipynb #56d67d52
+def check_space(
+    folder, # A folder on the disk in question
+    need:int, # Bytes
+):
+    "Raise unless there is room for `need` bytes more."
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise InputError(folder,
+                         f'{free/1e6:.1f} MB are free on this disk, {need/1e6:.1f} MB are needed',
+                         'free some, or name a folder on another disk with --out')
+
+# %% ../nbs/00a_download.ipynb #97fea365
 def extract_zip(
     archive, # A zip archive
     out, # The folder that shall hold what is in it; it must not be there yet
@@ -247,26 +306,34 @@ def extract_zip(
     "Unpack an archive whole or not at all, and nothing outside `out`."
     archive, out = Path(archive), Path(out)
     if out.exists(): raise InputError(out, 'this is there already', 'name a new folder')
-    left, tmp = int(min(max_bytes, max_ratio*archive.stat().st_size)), out.with_name(f'.{out.name}-{uuid.uuid4().hex[:8]}')
+    left = int(min(max_bytes, max_ratio*archive.stat().st_size))
+    tmp = out.with_name(f'.{out.name}-{uuid.uuid4().hex[:8]}')
     try:
         with zipfile.ZipFile(archive) as z:
-            check_members(archive, z.infolist(), left, max_files)
+            _check_members(archive, z.infolist(), left, max_files)
             check_space(archive.parent, sum(m.file_size for m in z.infolist()))
             tmp.mkdir(parents=True)
             for m in progress(z.infolist(), desc=desc): left = unpack_member(z, m, tmp, left)
         os.replace(tmp, out)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as e:
-        raise InputError(archive, f'the archive is damaged ({e})', 'delete it and download it again') from e
+        raise InputError(archive, f'the archive is damaged ({e})',
+                         'delete it and download it again') from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return out
 
-def check_space(
-    folder, # A folder on the disk in question
-    need:int, # Bytes
-):
-    "Raise unless there is room for `need` bytes more."
-    free = shutil.disk_usage(folder).free
-    if free < need: raise InputError(folder, f'{free/1e6:.1f} MB are free on this disk, {need/1e6:.1f} MB are needed', 'free some, or name a folder on another disk with --out')
+# %% ../nbs/00a_download.ipynb #9b76a83f
+def _is_empty(path):
+    "Is this a folder with nothing in it?"
+    return Path(path).is_dir() and not any(Path(path).iterdir())
+
+def _lock(f):
+    "Lock an open file, or raise `OSError` at once; the lock ends with the process."
+    if os.name == 'nt':
+        import msvcrt
+        msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 # %% ../nbs/00a_download.ipynb #55d3e554
 @contextmanager
@@ -277,76 +344,61 @@ def claimed(
     "Hold a raw folder for one download: nobody else's, and no other source's."
     work = Path(f'{os.path.abspath(out)}.download')
     file = work/'SOURCE.json'
-    if not file.exists() and os.path.lexists(out) and not is_empty(out):
-        raise InputError(out, 'this is not empty, and was not made by this command', 'if it is a complete download, use it as it is; else name a new folder with --out')
+    if not file.exists() and os.path.lexists(out) and not _is_empty(out):
+        raise InputError(
+            out, 'this is not empty, and was not made by this command',
+            'if it is a complete download, use it as it is; else name a new folder with --out')
     work.mkdir(parents=True, exist_ok=True)
     with open(work/'lock', 'w') as f:
-        try: lock(f)
-        except OSError as e: raise InputError(out, f'another download into this folder is running ({e.strerror})', 'wait until it has ended, or name another folder with --out') from e
-        source = read_json(file, 'record of the download') if file.exists() else dict(about, files={})
-        if source.get('url') != about['url']: raise InputError(out, f'this holds {source.get("url")}', 'name another folder with --out')
+        try: _lock(f)
+        except OSError as e:
+            raise InputError(out, f'another download into this folder is running ({e.strerror})',
+                             'wait until it has ended, or name another folder with --out') from e
+        source = dict(about, files={})
+        if file.exists(): source = read_json(file, 'record of the download')
+        if source.get('url') != about['url']:
+            raise InputError(out, f'this holds {source.get("url")}',
+                             'name another folder with --out')
         yield work, source
 
-def is_empty(path)->bool:
-    "Is this a folder with nothing in it?"
-    return Path(path).is_dir() and not any(Path(path).iterdir())
+# %% ../nbs/00a_download.ipynb #9cd316fd
+HC18 = dict(
+    name='HC18',
+    title='Automated measurement of fetal head circumference using 2D ultrasound images',
+    doi='10.5281/zenodo.1327317',
+    citation='van den Heuvel TLA, de Bruijn D, de Korte CL, van Ginneken B (2018). Automated '
+             'measurement of fetal head circumference using 2D ultrasound images. Zenodo. '
+             'https://doi.org/10.5281/zenodo.1327317',
+    licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
+PARTS = dict(train=('training_set.zip', 'training_set_pixel_size_and_HC.csv'),
+             test=('test_set.zip', 'test_set_pixel_size.csv'))
 
-def lock(f):
-    "Lock an open file, or raise `OSError` at once; the lock ends with the process."
-    if os.name == 'nt':
-        import msvcrt
-        msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-# %% ../nbs/00a_download.ipynb #d73f3ec0
-HC18 = dict(name='HC18', title='Automated measurement of fetal head circumference using 2D ultrasound images', doi='10.5281/zenodo.1327317',
-            citation='van den Heuvel TLA, de Bruijn D, de Korte CL, van Ginneken B (2018). Automated measurement of fetal head '
-                     'circumference using 2D ultrasound images. Zenodo. https://doi.org/10.5281/zenodo.1327317',
-            licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
-PARTS = dict(train=('training_set.zip', 'training_set_pixel_size_and_HC.csv'), test=('test_set.zip', 'test_set_pixel_size.csv'))
-
+# %% ../nbs/00a_download.ipynb #a2484f32
 def tally(
     path, # A file or a folder
 )->list: # [files, bytes]; [0, 0] where there is nothing
     "How much lies there."
     path = Path(path)
-    sizes = [p.stat().st_size for p in (path.rglob('*') if path.is_dir() else [path]) if p.is_file()]
-    return [len(sizes), sum(sizes)]
+    files = [p for p in (path.rglob('*') if path.is_dir() else [path]) if p.is_file()]
+    return [len(files), sum(p.stat().st_size for p in files)]
 
-def in_place(
+# %% ../nbs/00a_download.ipynb #4189ac7b
+def _in_place(
     out:Path, # The raw folder
     file, # What SOURCE.json says of a file; None: nothing
 )->bool: # False: to be done
     "Does the raw folder hold all that a downloaded file brought?"
-    for name,(n,size) in (file or {'holds': {}})['holds'].items():
+    if not file: return False
+    for name,(n,size) in file['holds'].items():
         found = tally(out/name)
         if (out/name).exists() and (found[0] < n or found[1] < size):
-            raise InputError(out/name, f'{found[0]} files with {found[1]} bytes, {n} with {size} were downloaded', 'put back what is missing, or move the rest away to download it again')
-    return bool(file) and all((out/name).exists() for name in file['holds'])
+            raise InputError(
+                out/name,
+                f'{found[0]} files with {found[1]} bytes, {n} with {size} were downloaded',
+                'put back what is missing, or move the rest away to download it again')
+    return all((out/name).exists() for name in file['holds'])
 
-def put_in_place(
-    got:Path, # A downloaded file: an archive, or a table
-    file:dict, # Its url, size and md5
-    out:Path, # The raw folder
-    source:dict, # What SOURCE.json says; it is updated
-    desc:str=None, # A word for the progress bar; None: no bar
-):
-    "Move what a downloaded file brings into the raw folder, each entry whole or not at all."
-    stage = got.with_name('unpacked')
-    if got.suffix == '.zip': extract_zip(got, stage, desc=desc)
-    else: stage.mkdir(); shutil.copyfile(got, stage/got.name)
-    holds = {p.name: tally(p) for p in sorted(stage.iterdir())}
-    for name,n in holds.items():
-        if (out/name).exists() and tally(out/name) != n: raise InputError(out/name, 'this is there already, and is not what was downloaded', 'move it away, then call again')
-    source['files'][got.name] = dict(file, date=datetime.now(timezone.utc).date().isoformat(), holds=holds)
-    write_json(got.with_name('SOURCE.json'), source)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in holds:
-        if not (out/name).exists(): os.replace(stage/name, out/name)
-    tidy(got.parent, [got.name])
-
+# %% ../nbs/00a_download.ipynb #51e907f1
 def tidy(
     work:Path, # The folder beside the raw folder
     names, # Files that were downloaded and are in place
@@ -356,6 +408,35 @@ def tidy(
         if p.is_dir(): shutil.rmtree(p)
         else: p.unlink(missing_ok=True)
 
+# %% ../nbs/00a_download.ipynb #09fff456
+def _put_in_place(
+    got:Path, # A downloaded file: an archive, or a table
+    file:dict, # Its url, size and md5
+    out:Path, # The raw folder
+    source:dict, # What SOURCE.json says; it is updated
+    desc:str=None, # A word for the progress bar; None: no bar
+):
+    "Move what a downloaded file brings into the raw folder."
+    stage = got.with_name('unpacked')
+    if got.suffix == '.zip': extract_zip(got, stage, desc=desc)
+    else:
+        stage.mkdir()
+        shutil.copyfile(got, stage/got.name)
+    holds = {p.name: tally(p) for p in sorted(stage.iterdir())}
+    for name,n in holds.items():
+        if (out/name).exists() and tally(out/name) != n:
+            raise InputError(out/name, 'this is there already, and is not what was downloaded',
+                             'move it away, then call again')
+    source['files'][got.name] = dict(file, date=_today(), holds=holds)
+    write_json(got.with_name('SOURCE.json'), source)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in holds:
+        if not (out/name).exists(): os.replace(stage/name, out/name)
+    tidy(got.parent, [got.name])
+
+def _today(): return datetime.now(timezone.utc).date().isoformat()
+
+# %% ../nbs/00a_download.ipynb #d73f3ec0
 def download_hc18(
     out, # The raw folder
     parts=('train', 'test'), # Which of the two; the test part has no annotations
@@ -366,51 +447,72 @@ def download_hc18(
     sleep=time.sleep, # Called with seconds
 )->Path: # The raw folder
     "Download HC18 from its Zenodo record; what is there already is not fetched again."
-    out, url, parts = Path(out), f'{base.rstrip("/")}/api/records/{record}', [parts] if isinstance(parts, str) else parts
-    for p in parts:
-        if p not in PARTS: raise InputError('parts', f'HC18 has no part {p!r}', f'choose of {", ".join(PARTS)}')
+    out, url = Path(out), f'{base.rstrip("/")}/api/records/{record}'
+    names = _names_of([parts] if isinstance(parts, str) else parts)
     with claimed(out, dict(HC18, url=url)) as (work, source):
-        names = [n for p in parts for n in PARTS[p]]
-        todo = [n for n in names if not in_place(out, source['files'].get(n))]
+        todo = [n for n in names if not _in_place(out, source['files'].get(n))]
         tidy(work, set(names) - set(todo))
         if not todo: return out
         files = zenodo_files(url, todo, tries, sleep, desc)
-        check_space(work, sum(files[n]['size'] * (2 if n.endswith('.zip') else 1) for n in todo) - tally(work)[1])
+        need = sum(files[n]['size']*(2 if n.endswith('.zip') else 1) for n in todo)
+        check_space(work, need - tally(work)[1])
         for n in todo:
-            got = fetch(**files[n], path=work/n, desc=desc and f'{desc} {n}', tries=tries, sleep=sleep)
-            put_in_place(got, files[n], out, source, desc and f'unpack {n}')
+            got = fetch(**files[n], path=work/n, desc=desc and f'{desc} {n}', tries=tries,
+                        sleep=sleep)
+            _put_in_place(got, files[n], out, source, desc and f'unpack {n}')
     return out
 
-# %% ../nbs/00a_download.ipynb #ee8ffa2e
-KAGGLE_HANDLE = 'orvile/ultrasound-fetus-dataset'
-KAGGLE = dict(name='Ultrasound Fetus Dataset', url=f'https://www.kaggle.com/datasets/{KAGGLE_HANDLE}', doi='10.17632/yrzzw9m6kk',
-              citation='Anitha A (2024). Ultrasound Fetus Dataset. Mendeley Data. https://doi.org/10.17632/yrzzw9m6kk',
-              licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
+def _names_of(parts):
+    "The files of the parts that are wanted."
+    for p in parts:
+        if p not in PARTS:
+            raise InputError('parts', f'HC18 has no part {p!r}', f'choose of {", ".join(PARTS)}')
+    return [n for p in parts for n in PARTS[p]]
 
-def kaggle_remedy(
+# %% ../nbs/00a_download.ipynb #f8ede397
+KAGGLE_HANDLE = 'orvile/ultrasound-fetus-dataset'
+KAGGLE = dict(
+    name='Ultrasound Fetus Dataset', url=f'https://www.kaggle.com/datasets/{KAGGLE_HANDLE}',
+    doi='10.17632/yrzzw9m6kk',
+    citation='Anitha A (2024). Ultrasound Fetus Dataset. Mendeley Data. '
+             'https://doi.org/10.17632/yrzzw9m6kk',
+    licence='CC BY 4.0', licence_url='https://creativecommons.org/licenses/by/4.0/')
+
+# %% ../nbs/00a_download.ipynb #430e0b77
+def _kaggle_remedy(
     e:Exception, # That kagglehub raised
 )->str:
     "What to do about an error of kagglehub."
-    status, name = getattr(getattr(e, 'response', None), 'status_code', None), ' '.join(c.__name__ for c in type(e).__mro__)
+    status = getattr(getattr(e, 'response', None), 'status_code', None)
+    name = ' '.join(c.__name__ for c in type(e).__mro__)
     if status in (401, 403) or 'Unauthenticated' in name or 'Credential' in name:
-        return 'make a token at https://www.kaggle.com/settings/api and write it to ~/.kaggle/access_token, or download hc18, which needs no account'
+        return ('make a token at https://www.kaggle.com/settings/api and write it to '
+                '~/.kaggle/access_token, or download hc18, which needs no account')
     if status == 404: return f'see whether {KAGGLE["url"]} has moved, or download hc18'
-    if status is None and ('ConnectionError' in name or 'Timeout' in name): return 'check the network, then call again'
+    if status is None and ('ConnectionError' in name or 'Timeout' in name):
+        return 'check the network, then call again'
     return f'call again later, or download it by hand from {KAGGLE["url"]}'
 
-def from_kagglehub(
+# %% ../nbs/00a_download.ipynb #7343b87a
+def _from_kagglehub(
     handle:str, # OWNER/NAME of a Kaggle dataset
 )->Path: # Where kagglehub keeps it
     "Download a Kaggle dataset, or say in one line why not."
     with redirect_stdout(sys.stderr):   # kagglehub prints; standard output is for the result
         try: import kagglehub
-        except ImportError as e: raise InputError('kagglehub', 'this library is not installed', "pip install 'fetal_seg[kaggle]', or download hc18, which needs no account") from e
+        except ImportError as e:
+            raise InputError(
+                'kagglehub', 'this library is not installed',
+                "pip install 'fetal_seg[kaggle]', or download hc18, which needs no account") from e
         try: return Path(kagglehub.dataset_download(handle))
         except Exception as e:
             lines = [l.strip() for l in str(e).splitlines() if l.strip()]
-            raise InputError(handle, f'kagglehub cannot download it ({" ".join([type(e).__name__ + ":", *lines[:2]])})', kaggle_remedy(e)) from e
+            said = ' '.join([f'{type(e).__name__}:', *lines[:2]])
+            raise InputError(handle, f'kagglehub cannot download it ({said})',
+                             _kaggle_remedy(e)) from e
 
-def link_folder(
+# %% ../nbs/00a_download.ipynb #2cc0e8e6
+def _link_folder(
     folder, # What is to be found at `out`
     out:Path, # Not there, or an empty folder, or a link to nothing
     tmp:Path, # Beside `out`, for a copy
@@ -424,15 +526,16 @@ def link_folder(
         shutil.rmtree(tmp, ignore_errors=True)
         os.replace(shutil.copytree(folder, tmp), out)
 
+# %% ../nbs/00a_download.ipynb #ee8ffa2e
 def download_kaggle(
     out, # The raw folder; it becomes a link to where kagglehub keeps the dataset
     desc:str=None, # Not used: kagglehub draws its own bar
 )->Path: # The raw folder
-    "Download the Ultrasound Fetus Dataset from Kaggle; what is there already is not fetched again."
+    "Download the Ultrasound Fetus Dataset from Kaggle; what is there is not fetched again."
     out = Path(out)
     with claimed(out, KAGGLE) as (work, source):
-        if out.is_dir() and not is_empty(out): return out
-        folder = from_kagglehub(KAGGLE_HANDLE)
-        write_json(work/'SOURCE.json', dict(source, folder=folder, date=datetime.now(timezone.utc).date().isoformat()))
-        link_folder(folder, out, work/'copy')
+        if out.is_dir() and not _is_empty(out): return out
+        folder = _from_kagglehub(KAGGLE_HANDLE)
+        write_json(work/'SOURCE.json', dict(source, folder=folder, date=_today()))
+        _link_folder(folder, out, work/'copy')
     return out

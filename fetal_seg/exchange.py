@@ -7,7 +7,7 @@ __all__ = ['FILLS', 'MOST', 'VIA_LABELS', 'VIA_COLUMNS', 'DOCUMENTS', 'ENDINGS',
            'fill_polygon', 'fill_ellipse', 'Shape', 'Entry', 'fill_bitmap', 'check_labels', 'is_meant', 'draw_entry',
            'check_numbers', 'read_labelme', 'read_coco', 'from_runs', 'read_via', 'read_via_csv', 'parse_xml',
            'read_cvat', 'Document', 'read_document', 'is_entry', 'read_entry', 'find_entry', 'entry_bytes',
-           'read_documents', 'find_picture', 'by_name', 'match_entries', 'check_regions', 'nnunet_labels',
+           'read_documents', 'by_name', 'find_picture', 'match_entries', 'check_regions', 'nnunet_labels',
            'label_value', 'trace', 'corners', 'straighten', 'join_holes', 'mask_to_polygons', 'to_labelme',
            'check_labelme', 'relative', 'to_coco', 'hc18_rows', 'write_hc18', 'write_dicom_seg', 'check_exports',
            'check_seg', 'write_predictions']
@@ -21,7 +21,8 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 import numpy as np
 from scipy import ndimage
-from .core import InputError, atomic_path, check_exists, digest, read_json, to_json, write_json, write_text
+from .core import (
+    InputError, atomic_path, check_exists, digest, read_json, to_json, write_json, write_text)
 from .images import is_dicom, read_img, read_picture
 from .labels import region_name
 
@@ -42,7 +43,8 @@ def fill_polygon(
 
 # %% ../nbs/00c_exchange.ipynb #ef4324f6
 def fill_ellipse(
-    ellipse, # (x, y, rx, ry, angle): centre and semi-axes in pixels; angle of rx in radians, from x towards y
+    # (x, y, rx, ry, angle): centre and semi-axes in pixels; angle of rx from x towards y, radians
+    ellipse,
     shape, # (H, W) of the picture, in pixels
 )->np.ndarray: # (H, W) bool
     "The pixels whose centre is inside an ellipse."
@@ -58,12 +60,14 @@ class Shape(NamedTuple):
     kind:str # polygon, ellipse or bitmap
     data:object # (N, 2) corners; (x, y, rx, ry, angle); or (row, col, (h, w) bool)
 
+# %% ../nbs/00c_exchange.ipynb #af132413
 class Entry(NamedTuple):
     "What a document says of one picture."
     image:str # The picture's name, as the document has it: perhaps with folders
     size:tuple # (H, W) that the document declares, in pixels; None where it does not
     shapes:tuple # Of `Shape`; none: the picture is rightly empty
 
+# %% ../nbs/00c_exchange.ipynb #bb75e4ee
 def fill_bitmap(
     bitmap, # (row, col, part): where the upper left pixel of `part`, (h, w) bool, belongs
     shape, # (H, W) of the picture, in pixels
@@ -87,15 +91,19 @@ def check_labels(
     names = sorted(set(labels))
     if region is not None or len(names) < 2: return
     some = ', '.join(names[:8]) + ', ...'*(len(names) > 8)
-    raise InputError(where, f'{len(names)} labels: {some}', f'say which is the region: --region "{names[0]}", or --region any for all of them')
+    raise InputError(where, f'{len(names)} labels: {some}', f'say which is the region: '
+                     f'--region "{names[0]}", or --region any for all of them')
 
+# %% ../nbs/00c_exchange.ipynb #8c1f5bf8
 def is_meant(
     label:str, # Of a shape
     region=None, # As for `check_labels`
 )->bool:
     "Is a shape of the class that is meant? Names are compared in one spelling."
-    return region in (None, 'any') or bool(label.strip()) and region_name(label) == region_name(region)
+    if region in (None, 'any'): return True
+    return bool(label.strip()) and region_name(label) == region_name(region)
 
+# %% ../nbs/00c_exchange.ipynb #8e74828c
 def draw_entry(
     where, # The document and its key, for errors
     entry:Entry, # From `read_document`
@@ -103,8 +111,10 @@ def draw_entry(
     region=None, # As for `check_labels`
 )->np.ndarray: # (H, W) bool
     "The mask of a picture, out of its shapes."
+    size = f'{shape[1]}x{shape[0]}'
     if entry.size and tuple(entry.size) != tuple(shape):
-        raise InputError(where, f'drawn on {entry.size[1]}x{entry.size[0]} pixels, but {entry.image} has {shape[1]}x{shape[0]}',
+        raise InputError(where, f'drawn on {entry.size[1]}x{entry.size[0]} pixels, '
+                         f'but {entry.image} has {size}',
                          'find the picture that it was drawn on, or take the entry out')
     check_labels(where, (s.label for s in entry.shapes), region)
     out = np.zeros(shape, bool)
@@ -112,28 +122,14 @@ def draw_entry(
         if not is_meant(s.label, region): continue
         inside = FILLS[s.kind](s.data, shape)
         if not inside.any():
-            raise InputError(where, f'shape {n} ({s.label}) covers no pixel of {entry.image}, {shape[1]}x{shape[0]} pixels: it is outside, or too thin', 'draw it anew, or take it out')
+            raise InputError(where, f'shape {n} ({s.label}) covers no pixel of {entry.image}, '
+                             f'{size} pixels: it is outside, or too thin',
+                             'draw it anew, or take it out')
         out |= inside
     return out
 
 # %% ../nbs/00c_exchange.ipynb #9524d10f
 MOST = 1e6   # pixels: a coordinate beyond this is no place in a picture
-
-def _get(where, o, key, kind, what):
-    "A value of a document, of the type that it must have."
-    if not isinstance(o, dict): raise InputError(where, f'{what} is {_typed(o)} and no object', f'export it again, or mend it: it needs {key}')
-    if key not in o: raise InputError(where, f'{what} has no {key}', 'export it again, or mend it')
-    v = o[key]
-    if not isinstance(v, kind) or isinstance(v, bool): raise InputError(where, f'the {key} of {what} is {_typed(v)}', f'export it again, or mend it: it should be {_KINDS[kind]}')
-    return v
-
-_KINDS = {dict: 'an object', list: 'a list', str: 'text', (int, float): 'a number', int: 'a whole number', (list, str): 'a list or text', (list, dict): 'a list or an object'}
-
-def _typed(v):
-    "How a value of the wrong type is shown: its beginning, on one line."
-    if isinstance(v, (dict, list)): return 'a list' if isinstance(v, list) else 'an object'
-    text = ' '.join(str(v).split())
-    return 'null' if v is None else repr(text[:40] + '...'*(len(text) > 40))
 
 def check_numbers(
     where, # The document, for the error
@@ -142,16 +138,47 @@ def check_numbers(
 )->np.ndarray: # (N,) or (N, 2) float, finite
     "Numbers that can be places in a picture, or one line that says why not."
     try: a = np.asarray(values, float)
-    except (TypeError, ValueError): raise InputError(where, f'{what} has something that is no number', 'export it again, or mend it') from None
+    except (TypeError, ValueError):
+        raise InputError(where, f'{what} has something that is no number',
+                         'export it again, or mend it') from None
     if not np.isfinite(a).all() or (np.abs(a) > MOST).any():
         bad = a[~(np.abs(a) <= MOST)].ravel()[0]
-        raise InputError(where, f'{what} has the coordinate {bad}', 'export it again, or mend it: coordinates are pixels of the picture')
+        raise InputError(where, f'{what} has the coordinate {bad}',
+                         'export it again, or mend it: coordinates are pixels of the picture')
     return a
 
+# %% ../nbs/00c_exchange.ipynb #83333002
+def _get(where, o, key, kind, what):
+    "A value of a document, of the type that it must have."
+    if not isinstance(o, dict):
+        raise InputError(where, f'{what} is {_typed(o)} and no object',
+                         f'export it again, or mend it: it needs {key}')
+    if key not in o: raise InputError(where, f'{what} has no {key}', 'export it again, or mend it')
+    v = o[key]
+    if not isinstance(v, kind) or isinstance(v, bool):
+        raise InputError(where, f'the {key} of {what} is {_typed(v)}',
+                         f'export it again, or mend it: it should be {_KINDS[kind]}')
+    return v
+
+_KINDS = {dict: 'an object', list: 'a list', str: 'text', (int, float): 'a number',
+          int: 'a whole number', (list, str): 'a list or text',
+          (list, dict): 'a list or an object'}
+
+def _typed(v):
+    "How a value of the wrong type is shown: its beginning, on one line."
+    if v is None: return 'null'
+    if isinstance(v, list): return 'a list'
+    if isinstance(v, dict): return 'an object'
+    text = ' '.join(str(v).split())
+    return repr(text[:40] + '...'*(len(text) > 40))
+
+# %% ../nbs/00c_exchange.ipynb #0c615e53
 def _polygon(where, what, label, points, least=3):
     "A polygon, checked."
     p = check_numbers(where, what, points)
-    if p.ndim != 2 or p.shape[1] != 2 or len(p) < least: raise InputError(where, f'{what} has {len(p) if p.ndim else 0} points with x and y', f'a polygon needs {least}: draw it anew, or take it out')
+    if p.ndim != 2 or p.shape[1] != 2 or len(p) < least:
+        raise InputError(where, f'{what} has {len(p) if p.ndim else 0} points with x and y',
+                         f'a polygon needs {least}: draw it anew, or take it out')
     return Shape(label, 'polygon', p)
 
 def _box(where, what, label, x0, y0, x1, y1):
@@ -161,11 +188,15 @@ def _box(where, what, label, x0, y0, x1, y1):
 def _ellipse(where, what, label, x, y, rx, ry, angle=0.):
     "An ellipse, checked."
     e = check_numbers(where, what, [x, y, rx, ry, angle])
-    if not (e[2:4] > 0).all(): raise InputError(where, f'{what} has the semi-axes {e[2]:g} and {e[3]:g}', 'draw it anew, or take it out')
+    if not (e[2:4] > 0).all():
+        raise InputError(where, f'{what} has the semi-axes {e[2]:g} and {e[3]:g}',
+                         'draw it anew, or take it out')
     return Shape(label, 'ellipse', tuple(e.tolist()))
 
+# %% ../nbs/00c_exchange.ipynb #fb9f87c1
 def _no_area(where, what, kind):
-    return InputError(where, f'{what} is of the type {kind!r}, which encloses nothing that could be a region', 'draw a polygon instead, or take it out')
+    return InputError(where, f'{what} is of the type {kind!r}, which encloses nothing that could '
+                      'be a region', 'draw a polygon instead, or take it out')
 
 def _size(where, what, height, width):
     "(H, W), or None where it is not known."
@@ -179,27 +210,37 @@ def read_labelme(
     doc:dict, # Its content
 )->dict: # key ('') → Entry
     "The one picture of a labelme document."
-    image = _get(path, doc, 'imagePath', str, 'this labelme file')
-    shapes = [_labelme_shape(path, s, f'shape {n}') for n,s in enumerate(_get(path, doc, 'shapes', list, 'this labelme file'), 1)]
-    return {'': Entry(image, _size(path, image, doc.get('imageHeight'), doc.get('imageWidth')), tuple(shapes))}
+    what = 'this labelme file'
+    image = _get(path, doc, 'imagePath', str, what)
+    shapes = [_labelme_shape(path, s, f'shape {n}')
+              for n,s in enumerate(_get(path, doc, 'shapes', list, what), 1)]
+    size = _size(path, image, doc.get('imageHeight'), doc.get('imageWidth'))
+    return {'': Entry(image, size, tuple(shapes))}
 
+# %% ../nbs/00c_exchange.ipynb #6aca6e1e
 def _labelme_shape(path, s, what):
     label, points = _get(path, s, 'label', str, what), _get(path, s, 'points', list, what)
     kind = s.get('shape_type') or 'polygon'
     what = f'{what} ({label})'
-    if kind in ('polygon', 'oriented_rectangle') or kind == 'rectangle' and len(points) > 2: return _polygon(path, what, label, points)
+    if kind in ('polygon', 'oriented_rectangle') or kind == 'rectangle' and len(points) > 2:
+        return _polygon(path, what, label, points)
     if kind not in ('rectangle', 'circle', 'mask'): raise _no_area(path, what, kind)
     p = check_numbers(path, what, points)
-    if p.shape != (2,2): raise InputError(path, f'{what} has {len(points)} points', f'a {kind} has two: draw it anew, or take it out')
+    if p.shape != (2, 2):
+        raise InputError(path, f'{what} has {len(points)} points',
+                         f'a {kind} has two: draw it anew, or take it out')
     (x0, y0), (x1, y1) = p.tolist()
     if kind == 'rectangle': return _box(path, what, label, x0, y0, x1, y1)
     if kind == 'circle': return _ellipse(path, what, label, x0, y0, *[math.hypot(x1-x0, y1-y0)]*2)
-    return Shape(label, 'bitmap', (round(y0), round(x0), _png(path, what, _get(path, s, 'mask', str, what))))
+    part = _png(path, what, _get(path, s, 'mask', str, what))
+    return Shape(label, 'bitmap', (round(y0), round(x0), part))
 
 def _png(path, what, text):
     "The mask in a base64 PNG."
     try: data = base64.b64decode(text, validate=True)
-    except binascii.Error: raise InputError(path, f'the mask of {what} is no base64 text', 'export it again, or mend it') from None
+    except binascii.Error:
+        raise InputError(path, f'the mask of {what} is no base64 text',
+                         'export it again, or mend it') from None
     return read_picture(f"{path}, the mask of {what}", data).pixels > 0
 
 # %% ../nbs/00c_exchange.ipynb #33198672
@@ -208,33 +249,66 @@ def read_coco(
     doc:dict, # Its content
 )->dict: # The image's id → Entry
     "The pictures of a COCO document, also those without annotations."
-    categories = _get(path, doc, 'categories', list, 'this COCO file') if doc.get('categories') is not None else []
-    names = {_id(path, c, f'category {n}'): _get(path, c, 'name', str, f'category {n}') for n,c in enumerate(categories, 1)}
-    images, shapes = {}, {}
-    for n,i in enumerate(_get(path, doc, 'images', list, 'this COCO file'), 1):
-        key, name = _id(path, i, f'image {n}'), _get(path, i, 'file_name', str, f'image {n}')
-        if key in images: raise InputError(path, f'two images with the id {key}', 'give each image an id of its own')
-        images[key], shapes[key] = (name, _size(path, name, i.get('height'), i.get('width'))), []
+    names, images = _coco_names(path, doc), _coco_images(path, doc)
+    shapes = {k: [] for k in images}
     for n,a in enumerate(_get(path, doc, 'annotations', list, 'this COCO file'), 1):
         what = f'annotation {a.get("id", n)}' if isinstance(a, dict) else f'annotation {n}'
-        image, category = _id(path, a, what, 'image_id'), _id(path, a, what, 'category_id')
-        if image not in images: raise InputError(path, f'{what} is of image {image}, which is not among its images', 'export it again, or take the annotation out')
-        if category not in names and names: raise InputError(path, f'{what} is of category {category}, which is not among its categories', 'export it again, or mend it')
-        shapes[image] += _segmentation(path, what, names.get(category, category), a, images[image][1])
+        image, label = _coco_whose(path, a, what, images, names)
+        shapes[image] += _segmentation(path, what, label, a, images[image][1])
     return {k: Entry(name, size, tuple(shapes[k])) for k,(name,size) in images.items()}
 
+# %% ../nbs/00c_exchange.ipynb #d7f8ac17
 def _id(path, o, what, key='id'):
     "A number of COCO, as text."
     return str(_get(path, o, key, int, what))
 
+def _coco_names(path, doc):
+    "The categories' names by their numbers."
+    if doc.get('categories') is None: return {}
+    out = {}
+    for n,c in enumerate(_get(path, doc, 'categories', list, 'this COCO file'), 1):
+        out[_id(path, c, f'category {n}')] = _get(path, c, 'name', str, f'category {n}')
+    return out
+
+def _coco_images(path, doc):
+    "The images' names and sizes by their numbers."
+    out = {}
+    for n,i in enumerate(_get(path, doc, 'images', list, 'this COCO file'), 1):
+        key, name = _id(path, i, f'image {n}'), _get(path, i, 'file_name', str, f'image {n}')
+        if key in out:
+            raise InputError(path, f'two images with the id {key}',
+                             'give each image an id of its own')
+        out[key] = name, _size(path, name, i.get('height'), i.get('width'))
+    return out
+
+# %% ../nbs/00c_exchange.ipynb #f6a34fbf
+def _coco_whose(path, a, what, images, names):
+    "The image and the label of an annotation."
+    image, category = _id(path, a, what, 'image_id'), _id(path, a, what, 'category_id')
+    if image not in images:
+        raise InputError(path, f'{what} is of image {image}, which is not among its images',
+                         'export it again, or take the annotation out')
+    if category not in names and names:
+        raise InputError(path,
+                         f'{what} is of category {category}, which is not among its categories',
+                         'export it again, or mend it')
+    return image, names.get(category, category)
+
+# %% ../nbs/00c_exchange.ipynb #81601650
 def _segmentation(path, what, label, a, size):
     "The shapes of one annotation."
     s = a.get('segmentation')
-    if not s: raise InputError(path, f'{what} has no segmentation' + ', only a box'*('bbox' in a), 'draw its outline, or take it out')
+    if not s:
+        raise InputError(path, f'{what} has no segmentation' + ', only a box'*('bbox' in a),
+                         'draw its outline, or take it out')
     if isinstance(s, dict): return [Shape(label, 'bitmap', (0, 0, _runs(path, what, s, size)))]
-    if not isinstance(s, list): raise InputError(path, f'the segmentation of {what} is {_typed(s)}', 'export it again, or mend it: it should be a list of polygons')
+    if not isinstance(s, list):
+        raise InputError(path, f'the segmentation of {what} is {_typed(s)}',
+                         'export it again, or mend it: it should be a list of polygons')
     flat = [check_numbers(path, what, p) for p in s]
-    if any(p.ndim != 1 or len(p) % 2 for p in flat): raise InputError(path, f'a polygon of {what} is no list x1, y1, x2, y2, ...', 'export it again, or mend it')
+    if any(p.ndim != 1 or len(p) % 2 for p in flat):
+        raise InputError(path, f'a polygon of {what} is no list x1, y1, x2, y2, ...',
+                         'export it again, or mend it')
     return [_polygon(path, what, label, p.reshape(-1, 2)) for p in flat]
 
 # %% ../nbs/00c_exchange.ipynb #5776afa7
@@ -247,22 +321,33 @@ def from_runs(
     counts = np.asarray(counts, int)
     return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(shape, order=order)
 
+# %% ../nbs/00c_exchange.ipynb #21c91559
 def _runs(path, what, s, size):
     "The mask of a COCO segmentation of run lengths."
-    shape, counts = check_numbers(path, f'the size of {what}', _get(path, s, 'size', list, what)), _get(path, s, 'counts', (list, str), what)
-    if shape.shape != (2,) or size and tuple(shape) != size: raise InputError(path, f'the size of {what} is {shape.tolist()}, and that of its image {list(size or [])}', 'export it again, or mend it')
+    shape = check_numbers(path, f'the size of {what}', _get(path, s, 'size', list, what))
+    counts = _get(path, s, 'counts', (list, str), what)
+    if shape.shape != (2,) or size and tuple(shape) != size:
+        other = list(size or [])
+        raise InputError(path,
+                         f'the size of {what} is {shape.tolist()}, and that of its image {other}',
+                         'export it again, or mend it')
     shape = tuple(shape.astype(int))
     if isinstance(counts, list): return _from_counts(path, what, counts, shape)
     try: from pycocotools.mask import decode
-    except ImportError: raise InputError(path, f'{what} has packed run lengths, and pycocotools is not installed', "pip install 'fetal_seg[coco]'") from None
+    except ImportError:
+        raise InputError(path, f'{what} has packed run lengths, and pycocotools is not installed',
+                         "pip install 'fetal_seg[coco]'") from None
     try: return decode(dict(size=[int(n) for n in shape], counts=counts.encode('ascii'))) > 0
-    except Exception as e: raise InputError(path, f'the run lengths of {what} cannot be unpacked ({type(e).__name__})', 'export it again, or mend it') from None
+    except Exception as e:
+        raise InputError(path, f'the run lengths of {what} cannot be unpacked ({type(e).__name__})',
+                         'export it again, or mend it') from None
 
 def _from_counts(path, what, counts, shape, order='F'):
     "The mask of run lengths, checked."
     n = check_numbers(path, what, counts)
     if n.ndim != 1 or (n < 0).any() or (n % 1).any() or n.sum() != shape[0]*shape[1]:
-        raise InputError(path, f'the run lengths of {what} are for {n.sum():g} pixels, not for {shape[1]}x{shape[0]}', 'export it again, or mend it')
+        raise InputError(path, f'the run lengths of {what} are for {n.sum():g} pixels, '
+                         f'not for {shape[1]}x{shape[0]}', 'export it again, or mend it')
     return from_runs(n, shape, order)
 
 # %% ../nbs/00c_exchange.ipynb #87533d38
@@ -272,30 +357,38 @@ def read_via(
 )->dict: # The picture's number in the file → Entry
     "The pictures of a VIA document."
     metadata, out = doc.get('_via_img_metadata', doc), {}
-    if not isinstance(metadata, dict): raise InputError(path, f'its _via_img_metadata is {_typed(metadata)}', 'export it again, or mend it')
+    if not isinstance(metadata, dict):
+        raise InputError(path, f'its _via_img_metadata is {_typed(metadata)}',
+                         'export it again, or mend it')
     for n,m in enumerate(metadata.values()):
         name = _get(path, m, 'filename', str, f'picture {n+1}')
         regions = _get(path, m, 'regions', (list, dict), name)
-        regions = list(regions.values()) if isinstance(regions, dict) else regions
-        out[str(n)] = Entry(name, None, tuple(_via_shape(path, f'region {k} of {name}', r) for k,r in enumerate(regions, 1)))
+        if isinstance(regions, dict): regions = list(regions.values())
+        shapes = [_via_shape(path, f'region {k} of {name}', r) for k,r in enumerate(regions, 1)]
+        out[str(n)] = Entry(name, None, tuple(shapes))
     return out
 
-VIA_LABELS = ('label', 'class', 'category', 'name', 'type')   # attributes that are asked for the class, in this order
+# %% ../nbs/00c_exchange.ipynb #f543206f
+VIA_LABELS = ('label', 'class', 'category', 'name', 'type')
 
 def _via_label(attributes):
     "The class out of a region's attributes."
     if not isinstance(attributes, dict) or not attributes: return 'region'
-    key = next((k for want in VIA_LABELS for k in attributes if k.strip().lower() == want), next(iter(attributes)))
-    v = attributes[key]
-    return ' '.join(k for k,on in v.items() if on) if isinstance(v, dict) else str(v).strip()   # a box that was ticked
+    asked = [k for want in VIA_LABELS for k in attributes if k.strip().lower() == want]
+    v = attributes[asked[0] if asked else next(iter(attributes))]
+    if isinstance(v, dict): return ' '.join(k for k,on in v.items() if on)   # boxes to tick
+    return str(v).strip()
 
+# %% ../nbs/00c_exchange.ipynb #95c05dcc
 def _via_shape(path, what, region):
     s = _get(path, region, 'shape_attributes', dict, what)
     kind, label = _get(path, s, 'name', str, what), _via_label(region.get('region_attributes'))
     def number(*keys): return [_get(path, s, k, (int, float), what) for k in keys]
     if kind == 'polygon':
         x, y = (_get(path, s, k, list, what) for k in ('all_points_x', 'all_points_y'))
-        if len(x) != len(y): raise InputError(path, f'{what} has {len(x)} x and {len(y)} y', 'export it again, or mend it')
+        if len(x) != len(y):
+            raise InputError(path, f'{what} has {len(x)} x and {len(y)} y',
+                             'export it again, or mend it')
         return _polygon(path, what, label, list(zip(x, y)))
     if kind == 'rect':
         x, y, w, h = number('x', 'y', 'width', 'height')
@@ -303,11 +396,12 @@ def _via_shape(path, what, region):
     if kind == 'circle':
         x, y, r = number('cx', 'cy', 'r')
         return _ellipse(path, what, label, x, y, r, r)
-    if kind == 'ellipse': return _ellipse(path, what, label, *number('cx', 'cy', 'rx', 'ry'), s.get('theta') or 0.)
+    if kind == 'ellipse':
+        return _ellipse(path, what, label, *number('cx', 'cy', 'rx', 'ry'), s.get('theta') or 0.)
     raise _no_area(path, what, kind)
 
 # %% ../nbs/00c_exchange.ipynb #a5346813
-VIA_COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')   # of its CSV, among others
+VIA_COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')   # among others
 
 def read_via_csv(
     path, # The document, for errors
@@ -317,11 +411,15 @@ def read_via_csv(
     rows = csv.DictReader(io.StringIO(text.lstrip('\ufeff').lstrip('#')))
     pictures = {}
     for n,r in enumerate(rows, 2):
-        if any(r.get(k) is None for k in VIA_COLUMNS): raise InputError(path, f'line {n} has too few columns', 'export it again, or mend it')
+        if any(r.get(k) is None for k in VIA_COLUMNS):
+            raise InputError(path, f'line {n} has too few columns', 'export it again, or mend it')
         try: shape, attributes = (json.loads(r[k] or '{}') for k in VIA_COLUMNS[1:])
-        except ValueError: raise InputError(path, f'a region in line {n} is no JSON', 'export it again; a spreadsheet may have changed it') from None
-        regions = pictures.setdefault(r['filename'], dict(filename=r['filename'], regions=[]))['regions']
-        if shape: regions.append(dict(shape_attributes=shape, region_attributes=attributes))
+        except ValueError:
+            raise InputError(path, f'a region in line {n} is no JSON',
+                             'export it again; a spreadsheet may have changed it') from None
+        picture = pictures.setdefault(r['filename'], dict(filename=r['filename'], regions=[]))
+        region = dict(shape_attributes=shape, region_attributes=attributes)
+        if shape: picture['regions'].append(region)
     return read_via(path, pictures)
 
 # %% ../nbs/00c_exchange.ipynb #c097048e
@@ -330,7 +428,9 @@ def parse_xml(
     data:bytes, # Its content
 )->ElementTree.Element: # The root
     "Parse XML that defines no entities."
-    def refuse(*args): raise InputError(path, 'it has a document type, which could hold entities', 'export it as "CVAT for images 1.1", which has none')
+    def refuse(*args):
+        raise InputError(path, 'it has a document type, which could hold entities',
+                         'export it as "CVAT for images 1.1", which has none')
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     try:
@@ -346,42 +446,70 @@ def read_cvat(
     root, # The root of its XML
 )->dict: # The image's id → Entry
     "The pictures of a document of CVAT for images."
-    if root.find('track') is not None: raise InputError(path, 'this is CVAT for video', 'export it as "CVAT for images 1.1"')
+    if root.find('track') is not None:
+        raise InputError(path, 'this is CVAT for video', 'export it as "CVAT for images 1.1"')
     out = {}
     for n,i in enumerate(root.iter('image'), 1):
         key, name = i.get('id', str(n)), _attribute(path, i, 'name', f'image {n}')
-        if not re.fullmatch(r'[\w-]+', key): raise InputError(path, f'the id of image {n} is {_typed(key)}', 'export it again, or mend it: it should be a whole number')
-        if key in out: raise InputError(path, f'two images with the id {key}', 'give each image an id of its own')
-        shapes = [_cvat_shape(path, f'shape {k} of {name}', s, _attribute(path, s, 'label', f'shape {k} of {name}')) for k,s in enumerate((s for s in i if s.tag != 'tag'), 1)]
-        out[key] = Entry(name, _size(path, name, *(_floats(path, name, [v])[0] if (v := i.get(a)) else None for a in ('height', 'width'))), tuple(shapes))
+        if not re.fullmatch(r'[\w-]+', key):
+            raise InputError(path, f'the id of image {n} is {_typed(key)}',
+                             'export it again, or mend it: it should be a whole number')
+        if key in out:
+            raise InputError(path, f'two images with the id {key}',
+                             'give each image an id of its own')
+        drawn = enumerate((s for s in i if s.tag != 'tag'), 1)
+        shapes = [_cvat_shape(path, f'shape {k} of {name}', s) for k,s in drawn]
+        size = [_cvat_length(path, name, i.get(a)) for a in ('height', 'width')]
+        out[key] = Entry(name, _size(path, name, *size), tuple(shapes))
     return out
 
+# %% ../nbs/00c_exchange.ipynb #e4d0306a
+_NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+|nan|inf)([eE][-+]?\d+)?\s*', re.IGNORECASE)
+
 def _attribute(path, e, key, what):
-    if key not in e.attrib: raise InputError(path, f'{what} has no {key}', 'export it again, or mend it')
+    if key not in e.attrib:
+        raise InputError(path, f'{what} has no {key}', 'export it again, or mend it')
     return e.get(key)
 
 def _floats(path, what, texts):
-    return check_numbers(path, what, [float(t) if re.fullmatch(r'\s*[-+]?(\d+\.?\d*|\.\d+|nan|inf)([eE][-+]?\d+)?\s*', t, re.IGNORECASE) else t for t in texts]).tolist()
+    values = [float(t) if _NUMBER.fullmatch(t) else t for t in texts]
+    return check_numbers(path, what, values).tolist()
 
-def _cvat_shape(path, what, s, label):
+def _cvat_length(path, name, text):
+    return None if text is None else _floats(path, name, [text])[0]
+
+# %% ../nbs/00c_exchange.ipynb #bd1bed8d
+def _cvat_points(path, what, text):
+    "The corners of a polygon: x,y;x,y;..."
+    points = [_floats(path, what, p.split(',')) for p in text.split(';') if p.strip()]
+    if any(len(p) != 2 for p in points):
+        raise InputError(path, f'{what} has a point without x and y', 'export it again, or mend it')
+    return points
+
+def _turned(box, angle):
+    "A box that is turned about its middle."
+    c, s, middle = math.cos(angle), math.sin(angle), box.data.mean(0)
+    return box._replace(data=(box.data - middle)@[[c, s], [-s, c]] + middle)
+
+def _cvat_shape(path, what, s):
+    label = _attribute(path, s, 'label', what)
     def numbers(*keys): return _floats(path, what, [_attribute(path, s, k, what) for k in keys])
     turn = math.radians(_floats(path, what, [s.get('rotation') or '0'])[0])
     if s.tag == 'polygon':
-        points = [_floats(path, what, p.split(',')) for p in _attribute(path, s, 'points', what).split(';') if p.strip()]
-        if any(len(p) != 2 for p in points): raise InputError(path, f'{what} has a point without x and y', 'export it again, or mend it')
+        points = _cvat_points(path, what, _attribute(path, s, 'points', what))
         return _polygon(path, what, label, points)
-    if s.tag == 'ellipse': return _ellipse(path, what, label, *numbers('cx', 'cy', 'rx', 'ry'), turn)
+    if s.tag == 'ellipse':
+        return _ellipse(path, what, label, *numbers('cx', 'cy', 'rx', 'ry'), turn)
     if s.tag == 'box':
         box = _box(path, what, label, *numbers('xtl', 'ytl', 'xbr', 'ybr'))
-        c, sn = math.cos(turn), math.sin(turn)
-        return box if not turn else box._replace(data=(box.data - box.data.mean(0)) @ [[c, sn], [-sn, c]] + box.data.mean(0))
+        return _turned(box, turn) if turn else box
     if s.tag != 'mask': raise _no_area(path, what, s.tag)
     left, top, w, h = (round(v) for v in numbers('left', 'top', 'width', 'height'))
     counts = _floats(path, what, _attribute(path, s, 'rle', what).split(','))
     return Shape(label, 'bitmap', (top, left, _from_counts(path, what, counts, (h, w), 'C')))
 
 # %% ../nbs/00c_exchange.ipynb #3190be43
-DOCUMENTS = ('labelme', 'coco', 'via', 'cvat')   # kinds of documents, which are names of layouts too
+DOCUMENTS = ('labelme', 'coco', 'via', 'cvat')   # names of layouts too
 ENDINGS = r'(.+\.(?:json|xml|csv))(?:#([\w-]+))?'   # a document, and the key of an entry in it
 
 class Document(NamedTuple):
@@ -389,6 +517,7 @@ class Document(NamedTuple):
     kind:str # One of `DOCUMENTS`
     entries:dict # key → Entry
 
+# %% ../nbs/00c_exchange.ipynb #45701916
 def read_document(
     path, # A JSON, XML or CSV file
 )->Document: # None where it is something else
@@ -400,23 +529,20 @@ def read_document(
 @lru_cache(64)
 def _read_document(path, changed, size):
     "A document that has so many bytes and was changed then."
-    path, ending = Path(path), Path(path).suffix.lower()
+    path = Path(path)
     try: data = path.read_bytes()
-    except OSError as e: raise InputError(path, f'this file cannot be read ({e.strerror})', 'get the right to read it, or take it out') from None
-    if ending == '.csv':
-        first = data[:2000].decode('utf-8', 'replace').splitlines()[:1]
-        return Document('via', read_via_csv(path, _decoded(path, data))) if first and all(c in first[0] for c in VIA_COLUMNS) else None
-    if ending == '.xml':
-        root = parse_xml(path, data)
-        return Document('cvat', read_cvat(path, root)) if root.tag == 'annotations' else None
-    try: doc = json.loads(_decoded(path, data))
-    except (ValueError, RecursionError) as e: raise InputError(path, f'this is no JSON ({e})', 'export it again, or take it out') from None
-    kind = _json_kind(doc)
-    return Document(kind, dict(labelme=read_labelme, coco=read_coco, via=read_via)[kind](path, doc)) if kind else None
+    except OSError as e:
+        raise InputError(path, f'this file cannot be read ({e.strerror})',
+                         'get the right to read it, or take it out') from None
+    read = {'.csv': _csv_document, '.xml': _xml_document}.get(path.suffix.lower(), _json_document)
+    return read(path, data)
 
+# %% ../nbs/00c_exchange.ipynb #318972ac
 def _decoded(path, data):
     try: return data.decode('utf-8-sig')
-    except UnicodeDecodeError as e: raise InputError(path, f'this is no text in UTF-8 ({e.reason})', 'export it again, or take it out') from None
+    except UnicodeDecodeError as e:
+        raise InputError(path, f'this is no text in UTF-8 ({e.reason})',
+                         'export it again, or take it out') from None
 
 def _json_kind(doc):
     "What a JSON is, by its keys."
@@ -424,7 +550,28 @@ def _json_kind(doc):
     if {'imagePath', 'shapes'} & set(doc): return 'labelme'
     if len({'images', 'annotations', 'categories'} & set(doc)) >= 2: return 'coco'
     first = next(iter(doc.values()), None)
-    if '_via_img_metadata' in doc or isinstance(first, dict) and {'filename', 'regions'} <= set(first): return 'via'
+    listed = isinstance(first, dict) and {'filename', 'regions'} <= set(first)
+    return 'via' if '_via_img_metadata' in doc or listed else None
+
+def _csv_document(path, data):
+    first = data[:2000].decode('utf-8', 'replace').splitlines()[:1]
+    if not first or not all(c in first[0] for c in VIA_COLUMNS): return None
+    return Document('via', read_via_csv(path, _decoded(path, data)))
+
+def _xml_document(path, data):
+    root = parse_xml(path, data)
+    return Document('cvat', read_cvat(path, root)) if root.tag == 'annotations' else None
+
+# %% ../nbs/00c_exchange.ipynb #037b74a9
+def _json_document(path, data):
+    try: doc = json.loads(_decoded(path, data))
+    except (ValueError, RecursionError) as e:
+        raise InputError(path, f'this is no JSON ({e})',
+                         'export it again, or take it out') from None
+    kind = _json_kind(doc)
+    if not kind: return None
+    read = dict(labelme=read_labelme, coco=read_coco, via=read_via)[kind]
+    return Document(kind, read(path, doc))
 
 # %% ../nbs/00c_exchange.ipynb #3729d531
 def is_entry(
@@ -433,6 +580,7 @@ def is_entry(
     "Is this an entry of a document, and no picture?"
     return re.fullmatch(ENDINGS, str(ref).rpartition('/')[2], re.IGNORECASE) is not None
 
+# %% ../nbs/00c_exchange.ipynb #2214e203
 def read_entry(
     raw, # The raw folder
     ref:str, # FILE or FILE#KEY, below it
@@ -443,19 +591,30 @@ def read_entry(
     entry = find_entry(raw, ref)
     return draw_entry(Path(raw)/ref, entry, shape, region), entry_bytes(entry)
 
-def find_entry(raw, ref)->Entry:
+# %% ../nbs/00c_exchange.ipynb #5a22f5e4
+def find_entry(
+    raw, # The raw folder
+    ref:str, # FILE or FILE#KEY, below it
+)->Entry:
     "The entry that a reference names."
     file, key = re.fullmatch(ENDINGS, str(ref), re.IGNORECASE | re.DOTALL).groups()
     document = read_document(Path(raw)/file)
-    if document is None or (key or '') not in document.entries: raise InputError(Path(raw)/ref, 'there is no such entry', 'find the cases again: the document has changed')
+    if document is None or (key or '') not in document.entries:
+        raise InputError(Path(raw)/ref, 'there is no such entry',
+                         'find the cases again: the document has changed')
     return document.entries[key or '']
 
+# %% ../nbs/00c_exchange.ipynb #aa946e4f
 def entry_bytes(
     entry:Entry, # From `find_entry`
 )->bytes: # Equal for equal entries only
     "What identifies an entry."
-    def one(s): return [s.label, s.kind, *([*s.data[:2], list(s.data[2].shape), digest(s.data[2])] if s.kind == 'bitmap' else np.asarray(s.data, float).tolist())]
-    return to_json([entry.image, entry.size, [one(s) for s in entry.shapes]]).encode()
+    def numbers(s):
+        if s.kind != 'bitmap': return np.asarray(s.data, float).tolist()
+        row, col, part = s.data
+        return [row, col, list(part.shape), digest(part)]
+    shapes = [[s.label, s.kind, *numbers(s)] for s in entry.shapes]
+    return to_json([entry.image, entry.size, shapes]).encode()
 
 # %% ../nbs/00c_exchange.ipynb #94419134
 def read_documents(
@@ -466,15 +625,28 @@ def read_documents(
     out = {}
     for f in files:
         name = f.rpartition('/')[2]
-        if name.startswith('.') or not re.fullmatch(r'.+\.(?:json|xml|csv)', name, re.IGNORECASE): continue
+        if name.startswith('.') or not re.fullmatch(r'.+\.(?:json|xml|csv)', name, re.IGNORECASE):
+            continue
         try: d = read_document(Path(raw)/f)
         except InputError as e: d = e
         if d is not None: out[f] = d
     return out
 
+# %% ../nbs/00c_exchange.ipynb #a31f9bb6
+def by_name(
+    pictures, # Paths below the raw folder
+)->dict: # Name without folders, in one Unicode form → paths
+    "Pictures by their names."
+    out = {}
+    for p in pictures:
+        out.setdefault(unicodedata.normalize('NFC', p.rpartition('/')[2]), []).append(p)
+    return out
+
+# %% ../nbs/00c_exchange.ipynb #99101238
 def _plain_path(path):
     "A path with /, without . and .., in one Unicode form."
-    path = os.path.normpath(unicodedata.normalize('NFC', path).replace('\\', '/')).replace('\\', '/')
+    path = unicodedata.normalize('NFC', path).replace('\\', '/')
+    path = os.path.normpath(path).replace('\\', '/')
     return re.sub(r'^(\.\./)+|^[A-Za-z]:/+|^/+|^\./', '', path)
 
 def find_picture(
@@ -487,46 +659,48 @@ def find_picture(
     folder, wanted = file.rpartition('/')[0], _plain_path(image)
     beside = _plain_path(f'{folder}/{image}') if not re.match(r'[A-Za-z]:|[/\\]', image) else None
     named = pictures.get(wanted.rpartition('/')[2], [])
-    steps = ([p for p in named if _plain_path(p) == beside], [p for p in named if f'/{_plain_path(p)}'.endswith(f'/{wanted}')], named)
+    steps = ([p for p in named if _plain_path(p) == beside],
+             [p for p in named if f'/{_plain_path(p)}'.endswith(f'/{wanted}')], named)
     found = next((s for s in steps if s), [])
     if found or not same_stem: return found
     stem = os.path.splitext(_plain_path(file))[0]
-    return [p for ps in pictures.values() for p in ps if os.path.splitext(_plain_path(p))[0] == stem]
+    every = [p for ps in pictures.values() for p in ps]
+    return [p for p in every if os.path.splitext(_plain_path(p))[0] == stem]
 
-def by_name(
-    pictures, # Paths below the raw folder
-)->dict: # Name without folders, in one Unicode form → paths
-    "Pictures by their names."
-    out = {}
-    for p in pictures: out.setdefault(unicodedata.normalize('NFC', p.rpartition('/')[2]), []).append(p)
-    return out
-
+# %% ../nbs/00c_exchange.ipynb #4508a063
 def match_entries(
     documents:dict, # From `read_documents`
     kind:str, # One of `DOCUMENTS`
     pictures, # Paths of the pictures below the raw folder
-)->tuple: # (dict of picture → references of its entries; list of (reference, why it has no picture))
+# (dict of picture → references of its entries; list of (reference, why it has no picture))
+)->tuple:
     "Which entry is of which picture."
     names, found, lost = by_name(pictures), {}, []
-    for file,d in documents.items():
-        for key,e in d.entries.items() if isinstance(d, Document) and d.kind == kind else ():
-            ref, own = f'{file}#{key}' if key else file, find_picture(file, e.image, names, kind == 'labelme')
+    of_kind = {f: d for f,d in documents.items() if isinstance(d, Document) and d.kind == kind}
+    for file,d in of_kind.items():
+        for key,e in d.entries.items():
+            ref = f'{file}#{key}' if key else file
+            own = find_picture(file, e.image, names, kind == 'labelme')
             if len(own) == 1: found.setdefault(own[0], []).append(ref)
-            else: lost.append((ref, f'{len(own)} pictures could be its {e.image}' if own else f'its picture {e.image} is not here'))
+            elif own: lost.append((ref, f'{len(own)} pictures could be its {e.image}'))
+            else: lost.append((ref, f'its picture {e.image} is not here'))
     return found, lost
 
 # %% ../nbs/00c_exchange.ipynb #8a4f1bb2
 def check_regions(
     raw, # The raw folder
-    refs, # Annotations of the table of cases; those that are no entries of documents are passed over
+    # Annotations of the table of cases; those that are no entries of documents are passed over
+    refs,
     region=None, # As for `check_labels`
 ):
     "Raise unless it is clear for a whole dataset which class is meant, and some picture has it."
     refs = sorted(r for joined in refs for r in joined.split('|') if is_entry(r))
     labels = {s.label for r in refs for s in find_entry(raw, r).shapes}
     check_labels(raw, labels, region)
-    if refs and not any(is_meant(l, region) for l in labels) and (labels or region not in (None, 'any')):
-        raise InputError('--region', f'no shape of {Path(raw).name} has the label {region!r}', f'choose among {", ".join(sorted(labels)[:8]) or "none"}, or any')
+    if not refs or any(is_meant(l, region) for l in labels): return
+    if labels or region not in (None, 'any'):
+        raise InputError('--region', f'no shape of {Path(raw).name} has the label {region!r}',
+                         f'choose among {", ".join(sorted(labels)[:8]) or "none"}, or any')
 
 # %% ../nbs/00c_exchange.ipynb #14c3c1d4
 def nnunet_labels(
@@ -536,11 +710,15 @@ def nnunet_labels(
     path = Path(raw)/'dataset.json'
     if not path.exists(): return {}
     labels = _get(path, read_json(path, 'dataset.json'), 'labels', dict, 'this dataset.json')
-    pairs = [(v, k) if re.fullmatch(r'\d+', k) and isinstance(v, str) else (k, v) for k,v in labels.items()]
+    pairs = [(v, k) if re.fullmatch(r'\d+', k) and isinstance(v, str) else (k, v)
+             for k, v in labels.items()]
     try: out = {n: [int(i) for i in (v if isinstance(v, list) else [v])] for n,v in pairs}
-    except (TypeError, ValueError): raise InputError(path, 'one of its labels has no whole number', 'mend it: {"background": 0, "tumour": 1}') from None
+    except (TypeError, ValueError):
+        raise InputError(path, 'one of its labels has no whole number',
+                         'mend it: {"background": 0, "tumour": 1}') from None
     return {n: v for n,v in out.items() if v != [0] and n != 'ignore'}
 
+# %% ../nbs/00c_exchange.ipynb #7919edb4
 def label_value(
     raw, # A raw folder
     region, # A name of dataset.json's, or anything else
@@ -548,22 +726,30 @@ def label_value(
     "The value of a class in masks, where its name is given and nnU-Net's dataset.json knows it."
     values = {} if region in (None, 'any') else nnunet_labels(raw)
     if str(region) not in values: return region
-    if len(values[region]) > 1: raise InputError('--region', f'{region!r} is a union of the values {", ".join(map(str, values[region]))}', 'name one value, or any')
+    if len(values[region]) > 1:
+        union = ', '.join(map(str, values[region]))
+        raise InputError('--region', f'{region!r} is a union of the values {union}',
+                         'name one value, or any')
     return values[region][0]
 
 # %% ../nbs/00c_exchange.ipynb #b75e4fc5
 def trace(
     part, # (H, W) bool: one connected region
-)->list: # Closed walks along the edges of pixels, one unit a step: (N, 2) whole x and y each; the outer one first, then the holes'
+# Closed walks along the edges of pixels, one unit a step: (N, 2) whole x and y each;
+# the outer one first, then the holes'
+)->list:
     "The contours of a region."
     q, at, todo = np.pad(part, 1), {}, {}
-    sides = ((1,0), (0,0), q[:-2,1:-1]), ((0,1), (1,0), q[1:-1,2:]), ((-1,0), (1,1), q[2:,1:-1]), ((0,-1), (0,1), q[1:-1,:-2])   # step, its start, the neighbour
+    # step, its start, the neighbour
+    sides = [((1,0), (0,0), q[:-2,1:-1]), ((0,1), (1,0), q[1:-1,2:]),
+             ((-1,0), (1,1), q[2:,1:-1]), ((0,-1), (0,1), q[1:-1,:-2])]
     for step,(x,y),neighbour in sides:
         for r,c in np.argwhere(part & ~neighbour).tolist():
             at.setdefault((c+x, r+y), []).append(step)
             todo[c+x, r+y, step] = True
     loops = []
-    for edge in sorted(todo, key=lambda e: (e[1], e[0])):   # the first point is the upper left one of all that is left
+    # the first point is the upper left one of all that is left
+    for edge in sorted(todo, key=lambda e: (e[1], e[0])):
         loop = []
         while todo.pop(edge, False):
             x, y, (dx,dy) = edge
@@ -573,6 +759,7 @@ def trace(
         if loop: loops.append(np.array(loop))
     return loops
 
+# %% ../nbs/00c_exchange.ipynb #52e75db8
 def corners(
     loop, # (N, 2) from `trace`
 )->np.ndarray: # (M, 2): the points where it turns
@@ -585,10 +772,11 @@ def straighten(
     loop, # (N, 2) from `trace`
 )->np.ndarray: # (M, 2): x and y, half numbers
     "A polygon with few points that passes the same gates as a contour."
-    middle, step = (loop + np.roll(loop, -1, 0))/2, np.roll(loop, -1, 0) - loop
     n, out, i = len(loop), [], 0
     if n < 9: return corners(loop)   # one or two pixels: a square says it better than its middles
-    middle, upright = np.concatenate([middle, middle[:1]]), np.append(step[:,0] == 0, step[0,0] == 0)
+    after = np.roll(loop, -1, 0)
+    middle, upright = (loop + after)/2, (after - loop)[:,0] == 0
+    middle, upright = np.concatenate([middle, middle[:1]]), np.append(upright, upright[0])
     while i < n:
         out.append(middle[i])
         j = i + 1
@@ -599,13 +787,15 @@ def straighten(
 def _passes(m, upright):
     "Does the straight line from the first gate's middle to the last one's pass all gates between?"
     a, d, inner = m[0], m[-1] - m[0], m[1:-1]
-    along = np.where(upright[1:-1], 1, 0)                   # an upright step is passed along a row: at its y
+    # an upright step is passed along a row: at its y
+    along = np.where(upright[1:-1], 1, 0)
     k = np.arange(len(inner))
     with np.errstate(divide='ignore', invalid='ignore'):
         t = (inner[k,along] - a[along])/d[along]
         off = a[1-along] + t*d[1-along] - inner[k,1-along]
     return bool(((t > 0) & (t < 1) & (np.abs(off) < 0.499)).all())
 
+# %% ../nbs/00c_exchange.ipynb #76c04c0a
 def join_holes(
     loops, # Polygons, (N, 2): the outer one, then the holes
 )->np.ndarray: # (M, 2): one polygon; by the even-odd rule the same region
@@ -617,16 +807,18 @@ def join_holes(
         path = np.concatenate([path[:i+1], hole[j:], hole[:j+1], path[i:]])
     return path
 
+# %% ../nbs/00c_exchange.ipynb #97421bbf
 def mask_to_polygons(
     mask, # (H, W) of 0 and 1
-    exact_corners:bool=False, # Keep every corner of a pixel? Other programs' rules give the same mask then, too
+    # Keep every corner of a pixel? Other programs' rules give the same mask then, too
+    exact_corners:bool=False,
 )->list: # (N, 2) x and y for each connected region, from top to bottom
     "Polygons that give the same mask again by `fill_polygon`, united."
     labels, _ = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
-    out = []
+    out, points = [], corners if exact_corners else straighten
     for n,(rows,cols) in enumerate(ndimage.find_objects(labels), 1):
         loops = trace(labels[rows,cols] == n)
-        out.append(join_holes([(corners if exact_corners else straighten)(l) for l in loops]) + [cols.start, rows.start])
+        out.append(join_holes([points(l) for l in loops]) + [cols.start, rows.start])
     return out
 
 # %% ../nbs/00c_exchange.ipynb #1dfa4535
@@ -639,11 +831,22 @@ def to_labelme(
     label:str='region', # The class
 )->dict: # What labelme reads
     "A mask as a labelme document."
-    shapes = [dict(label=label, points=p.tolist(), group_id=None, description='', shape_type='polygon', flags={}, mask=None) for p in mask_to_polygons(mask)]
-    return dict(version=LABELME, flags={}, shapes=shapes, imagePath=image, imageData=None, imageHeight=int(mask.shape[0]), imageWidth=int(mask.shape[1]),
+    shapes = [dict(label=label, points=p.tolist(), group_id=None, description='',
+                   shape_type='polygon', flags={}, mask=None) for p in mask_to_polygons(mask)]
+    return dict(version=LABELME, flags={}, shapes=shapes, imagePath=image, imageData=None,
+                imageHeight=int(mask.shape[0]), imageWidth=int(mask.shape[1]),
                 fetal_seg=_shapes_digest(shapes))
 
-def _shapes_digest(shapes): return digest(to_json([[s.get('label'), s.get('points'), s.get('shape_type')] for s in shapes if isinstance(s, dict)]))[:16]
+def _shapes_digest(shapes):
+    facts = [[s.get('label'), s.get('points'), s.get('shape_type')]
+             for s in shapes if isinstance(s, dict)]
+    return digest(to_json(facts))[:16]
+
+# %% ../nbs/00c_exchange.ipynb #26f64155
+def _is_as_written(doc):
+    "Is a labelme document as `to_labelme` made it?"
+    if not isinstance(doc, dict) or not isinstance(doc.get('shapes'), list): return False
+    return doc.get('fetal_seg') == _shapes_digest(doc['shapes'])
 
 def check_labelme(
     path, # Where a labelme document shall be written
@@ -653,9 +856,12 @@ def check_labelme(
     if not path.exists(): return
     try: doc = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, OSError, RecursionError): doc = None
-    if isinstance(doc, dict) and isinstance(doc.get('shapes'), list) and doc.get('fetal_seg') == _shapes_digest(doc['shapes']): return
-    raise InputError(path, 'this file is there already, and is not as fetal_seg_predict wrote it: somebody may have corrected it', 'move it, or choose another folder for the results (--out)')
+    if _is_as_written(doc): return
+    raise InputError(path, 'this file is there already, and is not as fetal_seg_predict wrote it: '
+                     'somebody may have corrected it',
+                     'move it, or choose another folder for the results (--out)')
 
+# %% ../nbs/00c_exchange.ipynb #80062135
 def relative(
     path, # A file
     folder, # Where it is seen from
@@ -665,43 +871,60 @@ def relative(
     except ValueError: return Path(path).absolute().as_posix()
 
 # %% ../nbs/00c_exchange.ipynb #0f84d365
+def _instances(mask, heatmap):
+    "What COCO says of each connected region."
+    labels, _ = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
+    polygons, boxes = mask_to_polygons(mask, exact_corners=True), ndimage.find_objects(labels)
+    for n,(p,box) in enumerate(zip(polygons, boxes), 1):
+        inside = labels[box] == n
+        (r,c), (h,w) = (box[0].start, box[1].start), inside.shape
+        yield dict(segmentation=[p.ravel().tolist()], bbox=[c, r, w, h], area=int(inside.sum()),
+                   iscrowd=0, score=float(heatmap[box][inside].mean()))
+
 def to_coco(
-    pictures, # For each picture: (name of the file, mask (H, W) of 0 and 1, heatmap (H, W) in [0, 1])
+    # For each picture: (name of the file, mask (H, W) of 0 and 1, heatmap (H, W) in [0, 1])
+    pictures,
     label:str='region', # The class
 )->dict: # What COCO's readers read
     "Masks as a COCO document."
     images, annotations = [], []
     for i,(name,mask,heatmap) in enumerate(pictures, 1):
-        images.append(dict(id=i, file_name=name, height=int(mask.shape[0]), width=int(mask.shape[1])))
-        labels, _ = ndimage.label(np.asarray(mask) > 0, np.ones((3,3)))
-        for n,(p,box) in enumerate(zip(mask_to_polygons(mask, exact_corners=True), ndimage.find_objects(labels)), 1):
-            inside = labels[box] == n
-            (r,c), (h,w) = (box[0].start, box[1].start), inside.shape
-            annotations.append(dict(id=len(annotations)+1, image_id=i, category_id=1, segmentation=[p.ravel().tolist()], bbox=[c, r, w, h],
-                                    area=int(inside.sum()), iscrowd=0, score=float(heatmap[box][inside].mean())))
-    return dict(info=dict(description=OURS), images=images, annotations=annotations, categories=[dict(id=1, name=label)])
+        height, width = (int(n) for n in mask.shape)
+        images.append(dict(id=i, file_name=name, height=height, width=width))
+        for instance in _instances(mask, heatmap):
+            number = dict(id=len(annotations) + 1, image_id=i, category_id=1)
+            annotations.append({**number, **instance})
+    return dict(info=dict(description=OURS), images=images, annotations=annotations,
+                categories=[dict(id=1, name=label)])
 
 # %% ../nbs/00c_exchange.ipynb #a4ea1b67
-HC18_COLUMNS = ('filename', 'center_x_mm', 'center_y_mm', 'semi_axes_a_mm', 'semi_axes_b_mm', 'angle_rad')
+HC18_COLUMNS = ('filename', 'center_x_mm', 'center_y_mm', 'semi_axes_a_mm', 'semi_axes_b_mm',
+                'angle_rad')
 
 def hc18_rows(
-    table, # Rows as dicts with `file`, `spacing_mm` and the columns `ellipse_...` of predictions.csv
+    # Rows as dicts with `file`, `spacing_mm` and the columns `ellipse_...` of predictions.csv
+    table,
 )->tuple: # (rows with `HC18_COLUMNS`; files that have none)
     "HC18's submission table out of predictions."
     rows, without = [], []
     for r in table:
-        name, s, angle = re.split(r'[/\\]', str(r['file']))[-1], float(r['spacing_mm']), float(r['ellipse_angle_deg'])
+        name, s = re.split(r'[/\\]', str(r['file']))[-1], float(r['spacing_mm'])
+        angle = float(r['ellipse_angle_deg'])
         mm = [float(r[f'ellipse_{k}'])*s for k in ('col', 'row', 'a', 'b')]
-        if np.isfinite([*mm, angle]).all(): rows.append(dict(zip(HC18_COLUMNS, (name, *mm, math.radians(angle)))))
+        if np.isfinite([*mm, angle]).all():
+            rows.append(dict(zip(HC18_COLUMNS, (name, *mm, math.radians(angle)))))
         else: without.append(str(r['file']))
     return rows, without
 
+# %% ../nbs/00c_exchange.ipynb #cad2696a
 def write_hc18(
     path, # The CSV
     rows, # From `hc18_rows`
 )->Path: # The same path
     "Write HC18's submission table."
-    if len({r['filename'] for r in rows}) < len(rows): raise InputError(path, 'two pictures have one file name', 'predict the pictures of one folder: the table knows them by name')
+    if len({r['filename'] for r in rows}) < len(rows):
+        raise InputError(path, 'two pictures have one file name',
+                         'predict the pictures of one folder: the table knows them by name')
     out = io.StringIO()
     w = csv.DictWriter(out, HC18_COLUMNS, lineterminator='\n')
     w.writeheader()
@@ -718,25 +941,45 @@ def write_dicom_seg(
     version:str='', # Of the software, for the record
 )->Path: # The same path
     "Write a mask as a DICOM segmentation of its picture."
-    try:
-        import highdicom as hd
-        from pydicom import dcmread
-        from pydicom.sr.codedict import codes
-    except ImportError: raise InputError(path, 'a DICOM segmentation needs highdicom, which is not installed', "pip install 'fetal_seg[seg]'") from None
+    try: import highdicom, pydicom
+    except ImportError:
+        raise InputError(path, 'a DICOM segmentation needs highdicom, which is not installed',
+                         "pip install 'fetal_seg[seg]'") from None
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # they quote values of the patient's
-        try:
-            method = hd.AlgorithmIdentificationSequence('fetal_seg', codes.DCM.ArtificialIntelligence, version or 'unknown')
-            what = (codes.SCT.AnatomicalStructure, codes.SCT.Head) if head else (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion)
-            segment = hd.seg.SegmentDescription(1, label, *what, 'AUTOMATIC', method)
-            seg = hd.seg.Segmentation([dcmread(picture)], (np.asarray(mask) > 0)[None].astype(np.uint8), 'BINARY', [segment], hd.UID(), 100, hd.UID(), 1,
-                                      'fetal_seg', 'fetal_seg', version or 'unknown', '0', omit_empty_frames=False)
+        try: seg = _dicom_seg(picture, mask, label, head, version)
         except InputError: raise
-        except Exception as e: raise InputError(picture, f'no segmentation can be made of this DICOM file ({type(e).__name__}: {" ".join(str(e).split())[:120]})', 'predict without --dicom-seg') from None
+        except Exception as e:
+            said = f'{type(e).__name__}: {" ".join(str(e).split())[:120]}'
+            raise InputError(picture, f'no segmentation can be made of this DICOM file ({said})',
+                             'predict without --dicom-seg') from None
         with atomic_path(path) as tmp: seg.save_as(tmp)
     return Path(path)
 
+# %% ../nbs/00c_exchange.ipynb #6cfa2034
+def _dicom_seg(picture, mask, label, head, version):
+    "The segmentation of a picture, in highdicom's words."
+    import highdicom as hd
+    from pydicom import dcmread
+    from pydicom.sr.codedict import codes
+    version, ours = version or 'unknown', 'fetal_seg'
+    method = hd.AlgorithmIdentificationSequence(ours, codes.DCM.ArtificialIntelligence, version)
+    what = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion
+    if head: what = codes.SCT.AnatomicalStructure, codes.SCT.Head
+    segment = hd.seg.SegmentDescription(1, label, *what, 'AUTOMATIC', method)
+    pixels = (np.asarray(mask) > 0)[None].astype(np.uint8)
+    return hd.seg.Segmentation([dcmread(picture)], pixels, 'BINARY', [segment], hd.UID(), 100,
+                               hd.UID(), 1, ours, ours, version, '0', omit_empty_frames=False)
+
 # %% ../nbs/00c_exchange.ipynb #889e4b3c
+def _check_ours(path, ours):
+    "Raise if a file lies there that is not `ours`, by its text."
+    if path is None or not Path(path).exists(): return
+    if Path(path).is_dir(): raise InputError(path, 'this is a folder', 'name a file')
+    if ours(Path(path).read_text(encoding='utf-8', errors='replace')): return
+    raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it',
+                     'choose another name')
+
 def check_exports(
     out, # The folder of results
     names, # What the results are called
@@ -747,24 +990,30 @@ def check_exports(
 ):
     "Raise, before the work, if a file of somebody's lies in the way, or a library is missing."
     out = Path(out)
-    for n in names if labelme else (): check_labelme(out/f'{n}.json')
-    for path,ours in ((coco, lambda text: f'"{OURS}"' in text), (hc18, lambda text: text.startswith(','.join(HC18_COLUMNS)))):
-        if path is None or not Path(path).exists(): continue
-        if Path(path).is_dir(): raise InputError(path, 'this is a folder', 'name a file')
-        if not ours(Path(path).read_text(encoding='utf-8', errors='replace')): raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it', 'choose another name')
-    for f in (out/f'{n}.seg.dcm' for n in names) if dicom_seg else (): check_seg(f)
+    if labelme:
+        for n in names: check_labelme(out/f'{n}.json')
+    _check_ours(coco, lambda text: f'"{OURS}"' in text)
+    _check_ours(hc18, lambda text: text.startswith(','.join(HC18_COLUMNS)))
+    if dicom_seg:
+        for n in names: check_seg(out/f'{n}.seg.dcm')
 
+# %% ../nbs/00c_exchange.ipynb #17ed3e82
 def check_seg(
     path, # Where a DICOM segmentation shall be written
 ):
     "Raise if highdicom is missing, or another's file lies there."
     try: import highdicom, pydicom
-    except ImportError: raise InputError('--dicom-seg', 'highdicom is not installed', "pip install 'fetal_seg[seg]'") from None
+    except ImportError:
+        raise InputError('--dicom-seg', 'highdicom is not installed',
+                         "pip install 'fetal_seg[seg]'") from None
     if not Path(path).exists(): return
     try: ours = pydicom.dcmread(path, stop_before_pixels=True).get('Manufacturer') == 'fetal_seg'
     except Exception: ours = False
-    if not ours: raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it', 'choose another folder for the results (--out)')
+    if not ours:
+        raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it',
+                         'choose another folder for the results (--out)')
 
+# %% ../nbs/00c_exchange.ipynb #eb5a3be8
 def write_predictions(
     table, # The table of `predict_files`
     out, # The folder of results, with NAME_mask.png and NAME_heatmap.png
@@ -776,26 +1025,40 @@ def write_predictions(
     version:str='', # Of the software, for DICOM's record
 )->tuple: # (paths written; problems, a line each)
     "Write predictions in the formats of others."
-    rows, out, written, problems = [r for r in table.to_dict('records') if not r['problem']], Path(out), [], []
-    def read(r, kind): return read_img(out/f'{r["name"]}_{kind}.png')
-    for r in rows if labelme else ():
-        written.append(write_json(out/f'{r["name"]}.json', to_labelme(read(r, 'mask') > 0, relative(r['file'], out), label)))
-    if coco:
-        bare = len({Path(r['file']).name for r in rows}) == len(rows)
-        pictures = ((Path(r['file']).name if bare else relative(r['file'], Path(coco).parent), read(r, 'mask') > 0, read(r, 'heatmap')/65535) for r in rows)
-        written.append(write_json(coco, to_coco(pictures, label)))
+    rows = [r for r in table.to_dict('records') if not r['problem']]
+    out, written, problems = Path(out), [], []
+    if labelme: written += [_one_labelme(r, out, label) for r in rows]
+    if coco: written.append(write_json(coco, to_coco(_coco_pictures(rows, out, coco), label)))
     if hc18:
         lines, without = hc18_rows(rows)
         written.append(write_hc18(hc18, lines))
-        problems += [f'{f}: no row in {hc18}: no ellipse, or the size of a pixel is not known; name it with --spacing' for f in without]
+        problems += [f'{f}: no row in {hc18}: no ellipse, or the size of a pixel is not known; '
+                     'name it with --spacing' for f in without]
     for r in rows if dicom_seg else ():
-        try: written += _one_seg(r, out, read(r, 'mask') > 0, label, version)
+        try: written += _one_seg(r, out, _mask_of(r, out), label, version)
         except InputError as e: problems.append(str(e))
     return written, problems
+
+# %% ../nbs/00c_exchange.ipynb #81e26da0
+def _mask_of(r, out): return read_img(out/f'{r["name"]}_mask.png') > 0
+
+def _one_labelme(r, out, label):
+    "The labelme document of a row."
+    doc = to_labelme(_mask_of(r, out), relative(r['file'], out), label)
+    return write_json(out/f'{r["name"]}.json', doc)
+
+def _coco_pictures(rows, out, coco):
+    "For each row its name, mask and heatmap; the bare name where it is the only one of its kind."
+    bare = len({Path(r['file']).name for r in rows}) == len(rows)
+    for r in rows:
+        name = Path(r['file']).name if bare else relative(r['file'], Path(coco).parent)
+        yield name, _mask_of(r, out), read_img(out/f'{r["name"]}_heatmap.png')/65535
 
 def _one_seg(r, out, mask, label, version):
     "The DICOM segmentation of a row, or the reason why there is none."
     with open(r['file'], 'rb') as f: start = f.read(132)
-    if not is_dicom(r['file'], start): raise InputError(r['file'], 'this is no DICOM file, so it has no DICOM segmentation', 'leave --dicom-seg out for it')
+    if not is_dicom(r['file'], start):
+        raise InputError(r['file'], 'this is no DICOM file, so it has no DICOM segmentation',
+                         'leave --dicom-seg out for it')
     head = bool({'largest', 'roundest', 'ellipse'} & set(str(r['post']).split()))
     return [write_dicom_seg(out/f'{r["name"]}.seg.dcm', r['file'], mask, label, head, version)]

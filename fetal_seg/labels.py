@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'SPAN', 'FLAT', 'MOST_CLASSES', 'WHITE', 'Labels', 'read_labels', 'region_name', 'choose_region',
-           'read_annotation', 'read_classed', 'check_classes']
+           'read_classed', 'read_annotation', 'check_classes']
 
 # %% ../nbs/labels.ipynb #c432f5a2
 import re, warnings
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from .core import InputError
-from .images import FORMATS, _read_bytes, array_format, read_picture, read_values, split_suffix, upright
+from .images import (FORMATS, _read_bytes, array_format, read_picture, read_values,
+                              split_suffix, upright)
 
 # %% ../nbs/labels.ipynb #18c15a55
 BACKGROUND = -1   # the label of what is no class
@@ -41,11 +42,15 @@ def _by_number(
     return Labels(numbers[index].reshape(a.shape), tuple(f'{v:g}' for v in values if v != 0))
 
 # %% ../nbs/labels.ipynb #4e8b6985
+def _colour_name(c, grey):
+    "What a colour is called, from its red, green and blue in one number."
+    return str(c & 255) if grey else f'{c >> 16},{c >> 8 & 255},{c & 255}'
+
 def _by_colour(
     rgb, # (H, W, 3) uint8
     clear=None, # (H, W) bool: what is transparent; None: nothing
 )->Labels:
-    "Labels of a coloured image: black is the background; beside transparency, all of one paint is a class."
+    "Labels of a coloured image."
     r, g, b = np.moveaxis(rgb.astype(np.int32), -1, 0)
     paint = np.ones(r.shape, bool) if clear is None else ~clear
     colours, index = np.unique(((r*256 + g)*256 + b)[paint], return_inverse=True)
@@ -53,7 +58,7 @@ def _by_colour(
     grey = ((r == g) & (g == b))[paint].all()
     out = np.full(r.shape, BACKGROUND, np.int32)
     out[paint] = np.where(kept, np.cumsum(kept) - 1, BACKGROUND)[index]
-    return Labels(out, tuple(str(c & 255) if grey else f'{c >> 16},{c >> 8 & 255},{c & 255}' for c in colours[kept]))
+    return Labels(out, tuple(_colour_name(c, grey) for c in colours[kept]))
 
 # %% ../nbs/labels.ipynb #0a8eda1b
 def _by_palette(
@@ -61,7 +66,7 @@ def _by_palette(
     palette, # (N, 3) uint8
     clear=None, # (H, W) bool: what is transparent; None: nothing
 )->Labels:
-    "Labels of a palette: greys by their grey, colours by their index; entry 0 is then the background."
+    "Labels of a palette: greys by their grey, colours by their index (0 is the background)."
     used = np.unique(index)
     colours = palette[used]
     told_apart = len(np.unique(colours, axis=0)) == len(used) and (palette != palette[0]).any()
@@ -69,7 +74,7 @@ def _by_palette(
     if told_apart and (palette == palette[:, :1]).all(): return _by_number(palette[index][..., 0])
     return _by_number(index)
 
-# %% ../nbs/labels.ipynb #fae0457d
+# %% ../nbs/labels.ipynb #ad3c31f0
 SPAN, FLAT = 64, 16   # greys: two levels are at least so far apart; a flat part varies by no more
 MOST_CLASSES = 40   # more than so many labels in a file are greys, not classes
 
@@ -84,13 +89,26 @@ def _levels_between(
     low, high = _window(ndimage.uniform_filter(grey.astype(np.float32), 3), 3)
     (dark, bright), mean = _window(x, 9), ndimage.uniform_filter(x, 9)
     level = (high - low <= FLAT) & (x > 0.25) & (x < 0.75)
-    level |= (bright < 0.35) & (mean > 0.08) | (dark > 0.65) & (mean < 0.92)   # near the ends JPEG's waves are flat in places, and their mean is not
-    return grey[level] if np.count_nonzero(level) > max(2, 0.005*np.count_nonzero(x >= 0.5)) else grey[:0]
+    # near the ends JPEG's waves are flat in places, and their mean is not
+    level |= (bright < 0.35) & (mean > 0.08) | (dark > 0.65) & (mean < 0.92)
+    few = np.count_nonzero(level) <= max(2, 0.005*np.count_nonzero(x >= 0.5))
+    return grey[:0] if few else grey[level]
 
+# %% ../nbs/labels.ipynb #fae0457d
 def _cut(grey)->Labels:
     "The brighter half of the greys as one class."
     inside = grey >= (int(grey.min()) + int(grey.max()))/2
     return Labels(np.where(inside, 0, BACKGROUND).astype(np.int32), ('255',))
+
+def _soft_edges(grey, n_values):
+    "Are all values between black and white on edges, and none in a part of its own?"
+    hi = int(grey.max())
+    (low, high), (_, near) = _window(grey, 3), _window(grey, 17)
+    dark, bright = _window(grey, 5 if n_values < 9 else 9)
+    between, faint = (grey > 0.1*hi) & (grey < 0.9*hi), (grey > 0) & (grey <= 0.1*hi)
+    filled = (high == low) & (grey > 0) & (grey < hi - 4)
+    steep = (dark[between] <= 0.25*hi).all() and (bright[between] >= 0.75*hi).all()
+    return steep and (near[faint] >= 0.9*hi).all() and not filled.any()
 
 def _by_grey(
     grey, # (H, W) uint8, as a lossless file holds it
@@ -100,13 +118,28 @@ def _by_grey(
     lo, hi, many = int(np.flatnonzero(n)[0]), int(grey.max()), np.count_nonzero(n[1:])
     if many < 3 or lo > 25 or hi < 128: return None
     if many > MOST_CLASSES: return None if len(_levels_between(grey)) else _cut(grey)
-    (low, high), (dark, bright), (_, near) = _window(grey, 3), _window(grey, 5 if many < 9 else 9), _window(grey, 17)
-    between = (grey > 0.1*hi) & (grey < 0.9*hi)
-    edge = (dark[between] <= 0.25*hi).all() and (bright[between] >= 0.75*hi).all() and (near[(grey > 0) & (grey <= 0.1*hi)] >= 0.9*hi).all()
-    filled = (high == low) & (grey > 0) & (grey < hi - 4)
-    return _cut(grey) if edge and not filled.any() else None
+    return _cut(grey) if _soft_edges(grey, many) else None
+
+# %% ../nbs/labels.ipynb #639048e5
+def _refuse_jpeg(path, grey):
+    "Raise where a JPEG has too little contrast, or a level between its two."
+    lo, hi = int(grey.min()), int(grey.max())
+    if hi - lo < SPAN:
+        raise InputError(path, f'a JPEG whose values reach from {lo} to {hi}',
+                         'JPEG blurs such labels: save the mask as a PNG, with 0 and 255')
+    between = _levels_between(grey)
+    if len(between):
+        level = int(np.bincount(between, minlength=256).argmax())
+        raise InputError(
+            path, f'a JPEG of three levels of grey or more ({lo}, about {level}, {hi})',
+            'JPEG blurs classes into each other: '
+            'save the labels as a PNG, of which one can be chosen')
 
 # %% ../nbs/labels.ipynb #29b6df2b
+def _paint(code):
+    "What a paint is called, from three bits: is its red, green, blue bright?"
+    return '255' if code == 7 else ','.join(str(255*(int(code) >> k & 1)) for k in (2, 1, 0))
+
 def _by_levels(
     path, # For the error
     rgb, # (H, W, 3) uint8 of a JPEG
@@ -115,25 +148,19 @@ def _by_levels(
     grey = rgb.max(2)
     lo, hi = int(grey.min()), int(grey.max())
     if lo == hi: return _by_number(grey*np.uint8(hi >= SPAN))
-    if hi - lo < SPAN:
-        raise InputError(path, f'a JPEG whose values reach from {lo} to {hi}', 'JPEG blurs such labels: save the mask as a PNG, with 0 and 255')
-    between = _levels_between(grey)
-    if len(between):
-        n = np.bincount(between, minlength=256)
-        raise InputError(path, f'a JPEG of three levels of grey or more ({lo}, about {int(n.argmax())}, {hi})', 'JPEG blurs classes into each other: '
-                         'save the labels as a PNG, of which one can be chosen')
+    _refuse_jpeg(path, grey)
     inside = grey >= (lo + hi)/2
-    code = ((rgb >= (lo + hi)/2) @ np.array([4, 2, 1]))
+    code = (rgb >= (lo + hi)/2) @ np.array([4, 2, 1])
     n = np.bincount(code[inside], minlength=8)
     kept = np.flatnonzero(n >= 0.05*n.sum())
-    if len(kept) == 1: return Labels(np.where(inside, 0, BACKGROUND).astype(np.int32), (_paint(kept[0]),))
+    if len(kept) == 1:
+        return Labels(np.where(inside, 0, BACKGROUND).astype(np.int32), (_paint(kept[0]),))
     number = np.full(8, BACKGROUND, np.int32)
     number[kept] = np.arange(len(kept))
-    return Labels(np.where(inside, number[code], BACKGROUND).astype(np.int32), tuple(map(_paint, kept)))
+    values = np.where(inside, number[code], BACKGROUND).astype(np.int32)
+    return Labels(values, tuple(map(_paint, kept)))
 
-def _paint(code): return '255' if code == 7 else ','.join(str(255*(int(code) >> k & 1)) for k in (2, 1, 0))
-
-# %% ../nbs/labels.ipynb #f3e7ad12
+# %% ../nbs/labels.ipynb #4a6064d9
 def _pixels(im):
     "The pixels of a picture as stored, upright: numbers, or colours."
     o = im.getexif().get(274, 1)
@@ -146,24 +173,37 @@ def _clear(alpha):
     clear = alpha < 128
     return None if clear.all() or not clear.any() else clear
 
+def _empty(alpha):
+    "Labels of a mask on which nothing is painted."
+    return Labels(np.full(alpha.shape, BACKGROUND, np.int32), ())
+
+# %% ../nbs/labels.ipynb #976f89ac
+def _palette_labels(im):
+    "Labels of an opened picture with a palette."
+    index, clear = _pixels(im), None
+    if im.has_transparency_data:
+        alpha = _pixels(im.convert('RGBA'))[..., 3]
+        if alpha.max() < 128 and (index == index[0, 0]).all(): return _empty(alpha)
+        clear = _clear(alpha)
+    palette = np.array(im.getpalette('RGB') or [0]*3, np.uint8).reshape(-1, 3)
+    palette = np.concatenate([palette, np.zeros((256 - len(palette), 3), np.uint8)])
+    return _by_palette(index, palette, clear)
+
+# %% ../nbs/labels.ipynb #f3e7ad12
 def _raster_labels(im):
     "Labels of an opened picture, by its mode."
-    if im.mode == 'P':
-        if im.has_transparency_data:
-            rgba = _pixels(im.convert('RGBA'))
-            if rgba[..., 3].max() < 128 and (_pixels(im) == _pixels(im)[0,0]).all(): return Labels(np.full(rgba.shape[:2], BACKGROUND, np.int32), ())
-        clear = _clear(_pixels(im.convert('RGBA'))[..., 3]) if im.has_transparency_data else None
-        palette = np.array(im.getpalette('RGB') or [0]*3, np.uint8).reshape(-1, 3)
-        palette = np.concatenate([palette, np.zeros((256 - len(palette), 3), np.uint8)])
-        return _by_palette(_pixels(im), palette, clear)
+    if im.mode == 'P': return _palette_labels(im)
     if im.mode == '1': return _by_number(_pixels(im)*np.uint8(255))
-    if im.mode in ('L', 'I', 'F') or im.mode.startswith('I;'):
-        if not im.has_transparency_data: return _by_number(_pixels(im))
+    numbers = im.mode in ('L', 'I', 'F') or im.mode.startswith('I;')
+    if numbers and not im.has_transparency_data: return _by_number(_pixels(im))
     rgba = _pixels(im.convert('RGBA'))
     rgb, alpha = rgba[..., :3], rgba[..., 3]
-    if alpha.max() < 128 and (rgb == rgb[0,0]).all(): return Labels(np.full(alpha.shape, BACKGROUND, np.int32), ())   # nothing is painted
-    grey = im.mode in ('RGB', 'RGBA', 'LA') and (rgb == rgb[..., :1]).all() and (alpha.min() >= 128 or alpha.max() < 128)
-    return (_by_grey(rgb[..., 0]) if grey else None) or _by_colour(rgb, _clear(alpha))
+    if alpha.max() < 128 and (rgb == rgb[0, 0]).all(): return _empty(alpha)
+    whole = alpha.min() >= 128 or alpha.max() < 128
+    soft = None
+    if im.mode in ('RGB', 'RGBA', 'LA') and whole and (rgb == rgb[..., :1]).all():
+        soft = _by_grey(rgb[..., 0])
+    return soft or _by_colour(rgb, _clear(alpha))
 
 # %% ../nbs/labels.ipynb #af7416fb
 def read_labels(
@@ -180,11 +220,14 @@ def read_labels(
             warnings.simplefilter('ignore')
             im = Image.open(BytesIO(data), formats=FORMATS)
             wide = im.mode in ('I', 'F') or im.mode.startswith('I;')
-            if wide and getattr(im, 'n_frames', 1) == 1: return _raster_labels(im)._replace(mode=im.mode)
+            if wide and getattr(im, 'n_frames', 1) == 1:
+                return _raster_labels(im)._replace(mode=im.mode)
             simple = im.mode == 'L' and not im.has_transparency_data
             lossy = im.format in ('JPEG', 'MPO') or im.info.get('compression') == 'jpeg'
-    except Exception: return _by_number(read_picture(path, data).pixels)   # not Pillow's; or the error
-    pixels = read_picture(path, data).pixels                               # whole, one page, not too large
+    except Exception:
+        return _by_number(read_picture(path, data).pixels)  # not Pillow's; or the error
+    # whole, one page, not too large
+    pixels = read_picture(path, data).pixels
     if simple and not lossy: return (_by_grey(pixels) or _by_number(pixels))._replace(mode='L')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -199,33 +242,56 @@ def region_name(
     "The one spelling of a region's name."
     if region is None: return None
     text = str(region).strip()
-    if m := re.fullmatch(r'#([0-9a-fA-F]{6})', text): return ','.join(str(v) for v in bytes.fromhex(m[1]))
-    if re.fullmatch(r'[\d\s,]+', text): return ','.join(str(int(v)) for v in text.split(',') if v.strip())
+    if m := re.fullmatch(r'#([0-9a-fA-F]{6})', text):
+        return ','.join(str(v) for v in bytes.fromhex(m[1]))
+    if re.fullmatch(r'[\d\s,]+', text):
+        return ','.join(str(int(v)) for v in text.split(',') if v.strip())
     if not text: raise InputError('region', 'an empty name', 'name a label, such as 2, or any')
     return text
 
-# %% ../nbs/labels.ipynb #18b60bb0
+# %% ../nbs/labels.ipynb #7881ff06
 def choose_region(
     path, # The file, for the error
     labels:Labels, # From `read_labels`
-    region=None, # The class that is meant: a number, 'r,g,b', '#rrggbb', or 'any'; None: the only one
+    region=None, # The class that is meant: a number, 'r,g,b', '#rrggbb', 'any'; None: the only one
 )->np.ndarray: # (H, W) bool
     "The pixels of the class that is meant."
-    wanted, present = region_name(region), labels.names
-    inside = labels.values != BACKGROUND
+    wanted, inside = region_name(region), labels.values != BACKGROUND
     if wanted == 'any': return inside
     if wanted is not None:
-        return labels.values == labels.names.index(wanted) if wanted in labels.names else inside & False
-    if len(present) <= 1: return inside
-    some = ' and '.join(present) if len(present) == 2 else '; '.join(present[:6]) + '; ...'*(len(present) > 6)
-    if len(present) > MOST_CLASSES:
-        raise InputError(path, f'{len(present)} values beside the background ({some})', 'a mask has a few: save it '
-                         'without smoothing and not as JPEG; if all that is not 0 is the region: --region any')
-    if len(present) == 2 and inside.all():
-        raise InputError(path, f'two classes, {some}, and none of them is 0 or black', 'say which is '
-                         f'the region: --region {present[-1]}')
-    raise InputError(path, f'{len(present)} classes: {some}', 'say which is the region: '
-                     f'--region {present[-1]}, or --region any for all of them')
+        if wanted not in labels.names: return np.zeros_like(inside)
+        return labels.values == labels.names.index(wanted)
+    if len(labels.names) > 1: raise _several_classes(path, labels.names, inside.all())
+    return inside
+
+# %% ../nbs/labels.ipynb #18b60bb0
+def _several_classes(path, names, full):
+    "The error of a file with several classes; `full`: no pixel of it is background."
+    n, last = len(names), names[-1]
+    some = ' and '.join(names) if n == 2 else '; '.join(names[:6]) + '; ...'*(n > 6)
+    if n > MOST_CLASSES:
+        return InputError(
+            path, f'{n} values beside the background ({some})', 'a mask has a few: save it '
+            'without smoothing and not as JPEG; if all that is not 0 is the region: --region any')
+    if n == 2 and full:
+        return InputError(path, f'two classes, {some}, and none of them is 0 or black',
+                          f'say which is the region: --region {last}')
+    return InputError(path, f'{n} classes: {some}', 'say which is the region: '
+                      f'--region {last}, or --region any for all of them')
+
+# %% ../nbs/labels.ipynb #e48e2fd7
+WHITE = ('255', '65535')   # what white is called, with 8 bits and with 16
+
+def read_classed(
+    path, # A mask file
+    data:bytes=None, # Its bytes, where they were read already
+    region=None, # As for `choose_region`
+)->tuple: # (mask, (H, W) bool; what its class is called, such as 'png L: 2', or '')
+    "Read an annotation, and note how it says yes."
+    labels = read_labels(path, data)
+    mask = choose_region(path, labels, region)
+    plain = region is not None or not labels.names or labels.names[0] in WHITE
+    return mask, '' if plain else f'{split_suffix(path)[1][1:]} {labels.mode}: {labels.names[0]}'
 
 # %% ../nbs/labels.ipynb #9185487b
 def read_annotation(
@@ -236,32 +302,26 @@ def read_annotation(
     "Read an annotation, outline or filled, as it came."
     return read_classed(path, data, region)[0]
 
-def read_classed(
-    path, # A mask file
-    data:bytes=None, # Its bytes, where they were read already
-    region=None, # As for `choose_region`
-)->tuple: # (mask, (H, W) bool; what its one class is called, such as 'png L: 2': '' where it is white, where there is none, or where a region was named)
-    "Read an annotation, and note how it says yes."
-    labels = read_labels(path, data)
-    mask = choose_region(path, labels, region)
-    plain = region is not None or not labels.names or labels.names[0] in WHITE
-    return mask, '' if plain else f'{split_suffix(path)[1][1:]} {labels.mode}: {labels.names[0]}'
-
 # %% ../nbs/labels.ipynb #925a1cd2
-WHITE = ('255', '65535')   # what white is called, with 8 bits and with 16
+def _counted(entries, names):
+    "How many entries have each name, the plain ones last."
+    order = sorted(set(names.values()), key=lambda v: (v == 'white', len(v), v))
+    return {v: sum(names[e] == v for e in entries) for v in order}
 
 def check_classes(
-    said, # One entry an annotation that has a region, from `read_classed`; files of one picture joined by |
+    said, # For each annotation with a region, from `read_classed`; several joined by |
     path='annotations', # Where they lie
 )->str: # A warning; '' where there is one class
     "Raise where the annotations of a dataset hold several classes, one a file."
     entries = [e for joined in said for e in str(joined or '').split('|')]
     names = {e: e.rpartition(': ')[2] if e else 'white' for e in set(entries)}
-    if len({'white' if n == '1' else n for n in names.values()}) < 2 or set(names.values()) <= {'1', 'white'}: return ''
-    n = {v: sum(names[e] == v for e in entries) for v in sorted(set(names.values()), key=lambda v: (v == 'white', len(v), v))}
+    if len(set(names.values())) < 2 or set(names.values()) <= {'1', 'white'}: return ''
+    n = _counted(entries, names)
     some = '; '.join(f'{v} in {k}' for v,k in list(n.items())[:6]) + '; ...'*(len(n) > 6)
     if len({e.rpartition(': ')[0] for e in names if e}) > 2:
-        return f'The annotations come from several tools and hold several values, one a file ({some}): all are taken as the region. If they are classes, say which: --region'
+        return ('The annotations come from several tools and hold several values, one a file '
+                f'({some}): all are taken as the region. If they are classes, say which: --region')
     last = [v for v in n if v != 'white'][-1]
-    raise InputError(path, f'{len(n)} classes over the dataset, one a file: {some}', 'say which is the region: '
-                     f'--region {last}, or --region any for all of them')
+    raise InputError(
+        path, f'{len(n)} classes over the dataset, one a file: {some}', 'say which is the region: '
+        f'--region {last}, or --region any for all of them')

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from .core import InputError, atomic_path, pmap, write_text
-from .phantom import (Region, Sector, axial_pulse, blur, contact_loss, ellipse_coords, ellipse_extent, lateral_sigma,
-                               log_compress, odd_shape, path_loss, scatterers, smooth_noise, wobble)
+from .phantom import (Oval, Sector, axial_pulse, blur, contact_loss, ellipse_coords,
+                               ellipse_extent, lateral_sigma, log_compress, odd_shape, path_loss,
+                               scatterers, smooth_noise, wobble)
 
 # %% ../nbs/phantom_lesions.ipynb #12170475
 LESION_CLASSES = 'benign', 'malignant', 'normal'
@@ -38,8 +39,9 @@ class Lesion(NamedTuple):
     alpha:float=.75 # Attenuation, dB/cm/MHz; `ALPHA` in tissue
     seed:int=0 # Of its outline and texture
 
+# %% ../nbs/phantom_lesions.ipynb #b8bf23eb
 def lesion_radius(
-    lesion:Lesion,
+    lesion:Lesion, # Its lobes, spikes and seed
     n:int=720, # Angles
 )->np.ndarray: # (n,) float32, at the angles 2 pi k/n; the mean of the squares is 1
     "How far a lesion reaches in each direction, in half axes."
@@ -51,17 +53,19 @@ def lesion_radius(
         out = out+lesion.height*rng.random()*np.exp(sharp*(np.cos(phi-at)-1))
     return (out/np.sqrt((out*out).mean())).astype(np.float32)
 
+# %% ../nbs/phantom_lesions.ipynb #0b0663ca
 def lesion_distance(
-    lesion:Lesion,
+    lesion:Lesion, # Where it lies, and its outline
     shape, # (H, W), px
 )->np.ndarray: # (H, W) float32, px; 0 or less inside
     "About how far each pixel is from a lesion's outline."
     y,x = (o.astype(np.float32) for o in np.ogrid[:shape[0],:shape[1]])
-    u,v = ellipse_coords(Region(*lesion[:5]), y, x)
+    u,v = ellipse_coords(Oval(*lesion[:5]), y, x)
     r,rho = lesion_radius(lesion), np.sqrt(u*u+v*v)+1e-6
     at = np.round(np.arctan2(v,u)*(len(r)/(2*np.pi))).astype(int)%len(r)
     slope = np.sqrt((u/lesion.a)**2+(v/lesion.b)**2)/rho
-    return ((rho-r[at])/np.clip(slope,1/max(lesion.a,lesion.b),1/min(lesion.a,lesion.b))).astype(np.float32)
+    slope = np.clip(slope, 1/max(lesion.a,lesion.b), 1/min(lesion.a,lesion.b))
+    return ((rho-r[at])/slope).astype(np.float32)
 
 # %% ../nbs/phantom_lesions.ipynb #73da0064
 def lesion_mask(
@@ -69,7 +73,8 @@ def lesion_mask(
 )->np.ndarray: # (H, W) uint8, {0, 1}: one piece (pixels that meet at a corner belong together)
     "The pixels of a lesion: the largest piece."
     label,n = ndimage.label(d<=0, np.ones((3,3)))
-    return (label==1+np.bincount(label.ravel())[1:].argmax()).astype(np.uint8) if n else np.zeros(d.shape,np.uint8)
+    if not n: return np.zeros(d.shape, np.uint8)
+    return (label==1+np.bincount(label.ravel())[1:].argmax()).astype(np.uint8)
 
 # %% ../nbs/phantom_lesions.ipynb #c30728bd
 def random_lesion(
@@ -79,28 +84,37 @@ def random_lesion(
     slot=(0,1), # Its columns, as parts of the width
 )->Lesion: # Not yet placed
     "Draw a lesion of a class."
-    (h,w),good,kind = shape, label=='benign', rng.random()
-    area = math.exp(rng.uniform(math.log(.012 if good else .03), math.log(.17 if good else .2)))*h*w/math.pi
-    ratio,at = rng.uniform(.45,.8) if good else rng.uniform(.9,1.4), (h*rng.uniform(.2,.7), w*rng.uniform(*slot))
-    where = *at, math.sqrt(area/ratio), math.sqrt(area*ratio), rng.normal(0,.15), rng.uniform(.03,.2) if good else rng.uniform(.1,.3)
+    (h,w),good,kind,u = shape, label=='benign', rng.random(), rng.uniform
+    part = math.exp(u(math.log(.012 if good else .03), math.log(.17 if good else .2)))
+    area,ratio = part*h*w/math.pi, u(.45,.8) if good else u(.9,1.4)
+    cy,cx,angle = h*u(.2,.7), w*u(*slot), rng.normal(0,.15)
+    lobes = u(.03,.2) if good else u(.1,.3)
+    where = cy, cx, math.sqrt(area/ratio), math.sqrt(area*ratio), angle, lobes
     seed = int(rng.integers(1<<30))
-    if not good: return Lesion(*where, int(rng.integers(8,16)), rng.uniform(.25,.6), rng.uniform(-24,-14), rng.uniform(3,9), rng.uniform(1.2,2.8), seed)
-    if kind<.3: return Lesion(*where, 0, 0., rng.uniform(-36,-26), rng.uniform(1,5), .02, seed)                # a cyst
-    return Lesion(*where, 0, 0., rng.uniform(-5,-1) if kind>.93 else rng.uniform(-19,-11), rng.uniform(1,5), rng.uniform(.15,.4), seed)
+    if not good:
+        spikes = int(rng.integers(8,16))
+        return Lesion(*where, spikes, u(.25,.6), u(-24,-14), u(3,9), u(1.2,2.8), seed)
+    if kind<.3: return Lesion(*where, 0, 0., u(-36,-26), u(1,5), .02, seed)     # a cyst
+    echo = u(-5,-1) if kind>.93 else u(-19,-11)
+    return Lesion(*where, 0, 0., echo, u(1,5), u(.15,.4), seed)
 
+# %% ../nbs/phantom_lesions.ipynb #2890aac6
 def place_lesion(
-    lesion:Lesion,
+    lesion:Lesion, # As from `random_lesion`
     shape, # (H, W), px
     slot=(0,1), # Its columns, as parts of the width
 )->Lesion: # Below the skin and within the slot, with 2 px to spare
     "Shrink and move a lesion until it fits."
     (h,w),reach = shape, float(lesion_radius(lesion).max())
-    ey,ex = (reach*o for o in ellipse_extent(Region(*lesion[:5])))
+    ey,ex = (reach*o for o in ellipse_extent(Oval(*lesion[:5])))
     f = min(1, ((slot[1]-slot[0])*w-6)/2/ex, .43*h/ey)
     a,b = max(f*lesion.a,1.5), max(f*lesion.b,1.5)                # never without a pixel
     ey,ex = max(f*ey,1.5), max(f*ex,1.5)
-    return lesion._replace(a=a, b=b, cy=min(max(lesion.cy,ey+.08*h),h-3-ey), cx=min(max(lesion.cx,slot[0]*w+ex+2),slot[1]*w-ex-3))
+    cy = min(max(lesion.cy,ey+.08*h), h-3-ey)
+    cx = min(max(lesion.cx,slot[0]*w+ex+2), slot[1]*w-ex-3)
+    return lesion._replace(a=a, b=b, cy=cy, cx=cx)
 
+# %% ../nbs/phantom_lesions.ipynb #3d2fb41c
 def _gen(exam, part): return np.random.default_rng([exam,part])
 
 def exam_lesions(
@@ -116,7 +130,9 @@ def exam_lesions(
     out = []
     for slot in [*zip(cuts[:-1],cuts[1:])][:n]:
         l = random_lesion(gen, label, shape, slot)
-        l = l._replace(cy=l.cy+h*rng.normal(0,.02), cx=l.cx+w*rng.normal(0,.03), a=l.a*rng.uniform(.9,1), b=l.b*rng.uniform(.9,1), angle=l.angle+rng.normal(0,.06))
+        cy,cx = l.cy+h*rng.normal(0,.02), l.cx+w*rng.normal(0,.03)
+        a,b = l.a*rng.uniform(.9,1), l.b*rng.uniform(.9,1)
+        l = l._replace(cy=cy, cx=cx, a=a, b=b, angle=l.angle+rng.normal(0,.06))
         out.append(place_lesion(l,shape,slot))
     return out
 
@@ -130,6 +146,7 @@ def layer_rows(
     bend = smooth_noise(rng,(4,w),(4,3))*np.array([.003,.02,.03,.03])[:,None]
     return (h*(np.cumsum(thick)[:,None]+bend)).astype(np.float32)
 
+# %% ../nbs/phantom_lesions.ipynb #fbf89552
 def bend_rows(
     field, # (H, W)
     by, # (1, W), px: how far each column is moved up
@@ -138,6 +155,7 @@ def bend_rows(
     rows = np.arange(len(field))[:,None]+np.round(by).astype(int)
     return np.take_along_axis(field, np.clip(rows,0,len(field)-1), 0)
 
+# %% ../nbs/phantom_lesions.ipynb #bd64c6d6
 def ridges(
     field, # Any shape, from `smooth_noise`
     width:float, # In units of the field
@@ -155,9 +173,11 @@ def breast_echo(
 )->np.ndarray: # (H, W) float32, dB
     "A breast without lesions: how strong the scatterers are."
     (h,w),y,u = shape, np.arange(shape[0],dtype=np.float32)[:,None], rng.uniform
-    noise = lambda *cells: smooth_noise(rng,shape,cells)
-    bend = h*(.025*smooth_noise(rng,(1,w),(1,5))+.04*smooth_noise(rng,(1,w),(1,2)))+(rng.normal(0,.06)*(np.arange(w)-w/2)).astype(np.float32)
-    fine,long,thin,patch,web = noise(50,24), bend_rows(noise(56,6),bend), bend_rows(noise(90,9),bend), noise(9,7), bend_rows(noise(17,5),.6*bend)
+    def noise(*cells): return smooth_noise(rng,shape,cells)
+    bend = h*(.025*smooth_noise(rng,(1,w),(1,5))+.04*smooth_noise(rng,(1,w),(1,2)))
+    bend = bend+(rng.normal(0,.06)*(np.arange(w)-w/2)).astype(np.float32)
+    fine,long = noise(50,24), bend_rows(noise(56,6),bend)
+    thin,patch,web = bend_rows(noise(90,9),bend), noise(9,7), bend_rows(noise(17,5),.6*bend)
     streak = np.clip(thin-u(.5,1.2),0,2)*np.clip(.7+patch,0,2)
     fat = u(-17,-10)+1.5*fine+u(9,15)*ridges(web,u(.06,.13))*np.clip(.8+.6*fine,0,1.8)+4*streak
     dark = np.clip((1 if u(-1,1)>0 else -1)*web+.3*fine-u(.6,1.2),0,1)
@@ -165,7 +185,8 @@ def breast_echo(
     muscle = u(-16,-10)+1.5*fine+u(3,5)*long+u(5,10)*streak
     deep = u(-24,-16)+2*long+2*fine+2*streak
     out = u(-6,0)+fine
-    for top,layer in zip(rows,(fat,gland,muscle,deep)): out = out+(layer-out)*np.clip((y-top)/max(1,.02*h)+.5+.15*fine,0,1)
+    for top,layer in zip(rows,(fat,gland,muscle,deep)):
+        out = out+(layer-out)*np.clip((y-top)/max(1,.02*h)+.5+.15*fine,0,1)
     for top,low,high,wide in zip(rows,(4,2,4,2),(9,9,12,10),(.005,.006,.007,.009)):
         out = out+u(low,high)*np.exp(-((y-top)/max(.8,wide*h))**2)*np.clip(.8+.6*patch,0,1.6)
     return out+u(4,9)*np.exp(-(y/(.01*h))**2)
@@ -182,12 +203,15 @@ def fat_lobules(
     y,x = (o.astype(np.float32) for o in np.ogrid[:h,:w])
     for _ in range(n):
         b = h*rng.uniform(.02,.06)
-        oval = Region(rng.uniform(rows[1].min(),rows[2].max()), rng.uniform(0,w), b*rng.uniform(1.6,3.2), b, rng.normal(0,.25))
+        oval = Oval(rng.uniform(rows[1].min(),rows[2].max()), rng.uniform(0,w),
+                    b*rng.uniform(1.6,3.2), b, rng.normal(0,.25))
         u,v = ellipse_coords(oval,y,x)
         rho = u*u+v*v*(1+.4*np.sign(v))
-        db = db+rng.uniform(.6,.9)*np.exp(-rho**2)*np.minimum(0,rng.uniform(-14,-9)-db)+rng.uniform(2,6)*np.exp(-((rho-1.5)/.35)**2)
+        dark = rng.uniform(.6,.9)*np.exp(-rho**2)*np.minimum(0,rng.uniform(-14,-9)-db)
+        db = db+dark+rng.uniform(2,6)*np.exp(-((rho-1.5)/.35)**2)
     return db
 
+# %% ../nbs/phantom_lesions.ipynb #e3b8e988
 def shadow_bands(
     rng, # numpy Generator
     shape, # (H, W), px
@@ -204,7 +228,7 @@ def shadow_bands(
 
 # %% ../nbs/phantom_lesions.ipynb #99abf5e2
 def draw_lesion(
-    lesion:Lesion,
+    lesion:Lesion, # Its echo, halo and kind
     db, # (H, W) dB
     texture, # (H, W), from `smooth_noise`
     d, # (H, W) px, from `lesion_distance`
@@ -222,7 +246,8 @@ def draw_lesion(
     out = (db+lesion.halo*around)*(1-soft)+inside*soft
     deep,k = np.argwhere(d<-.02*h), max(1,round(.004*h))
     if bad and len(deep) and gen.random()<.5:
-        for i,j in deep[gen.integers(0,len(deep),gen.integers(3,10))]: out[i:i+k,j:j+2*k] = gen.uniform(-2,6)
+        for i,j in deep[gen.integers(0,len(deep),gen.integers(3,10))]:
+            out[i:i+k,j:j+2*k] = gen.uniform(-2,6)
     return out
 
 # %% ../nbs/phantom_lesions.ipynb #6a8bae75
@@ -235,6 +260,7 @@ class Breast(NamedTuple):
     lesions:list # As `masks`
     mm:float # Side of a pixel, mm
 
+# %% ../nbs/phantom_lesions.ipynb #9f514566
 def get_breast(
     exam_seed:int, # What the exam's pictures share
     rng, # numpy Generator of this picture
@@ -257,6 +283,7 @@ def get_breast(
     bands = shadow_bands(gen(48),shape,int(gen(49).integers(0,3))+normal)
     return Breast(db.astype(np.float32),alpha,bands,masks,lesions,gen(41).uniform(30,55)/shape[0])
 
+# %% ../nbs/phantom_lesions.ipynb #2d2654a5
 def receive_linear(
     breast:Breast, # The anatomy
     rng, # numpy Generator of this picture: speckle, sliders and gain
@@ -265,15 +292,32 @@ def receive_linear(
     "Send sound through a breast, straight down."
     (h,w),freq,mm = breast.db.shape, machine.uniform(7,11), breast.mm
     y = np.arange(h,dtype=np.float32)[:,None]
-    loss = 18*np.tanh(path_loss(breast.alpha-np.float32(ALPHA),freq,.1*mm)*machine.uniform(.35,.6)/18)+breast.bands
+    loss = path_loss(breast.alpha-np.float32(ALPHA), freq, .1*mm)*machine.uniform(.35,.6)
+    loss = 18*np.tanh(loss/18)+breast.bands
     loss = ndimage.gaussian_filter1d(loss,max(.5,.008*w),axis=1)
-    loss += .4*contact_loss(machine,np.linspace(-1,1,w,dtype=np.float32)[None],Sector(0,0,0,h,0,1,mm))
-    loss += machine.uniform(0,32)*np.clip(y/h-machine.uniform(.3,.7),0,1)+1.5*smooth_noise(rng,(h,1),(6,1))      # sliders
+    beams = np.linspace(-1,1,w,dtype=np.float32)[None]
+    loss += .4*contact_loss(machine,beams,Sector(0,0,0,h,0,1,mm))
+    sliders = machine.uniform(0,32)*np.clip(y/h-machine.uniform(.3,.7),0,1)
+    loss += sliders+1.5*smooth_noise(rng,(h,1),(6,1))
     gain = machine.uniform(-28,-20)+rng.normal(0,1)
     echo = scatterers(rng,(h,w))*(10**((breast.db-loss+np.float32(gain))/20)).astype(np.float32)
     pulse = axial_pulse(freq,machine.uniform(1.2,2),mm)
     width = lateral_sigma(y*mm+4,machine.uniform(14,26),freq)/mm
     return np.abs(blur(echo,pulse,np.maximum(width,.6)))
+
+# %% ../nbs/phantom_lesions.ipynb #49b687df
+def _check_lesions(shape, label, n):
+    "Refuse what cannot be simulated."
+    if min(shape) < 32:
+        raise InputError('shape', f'{tuple(shape)} is too small',
+                         'ask for 32 pixels or more each way')
+    if label not in LESION_CLASSES:
+        raise InputError('label', f'{label!r} is not known',
+                         f'choose one of {", ".join(LESION_CLASSES)}')
+    if not 0<=n<=3: raise InputError('n', f'{n} lesions', 'ask for 0 to 3')
+    if (label == 'normal') != (n == 0):
+        raise InputError('n', f'{n} lesions in a {label} picture',
+                         'normal pictures have none, others have one or more')
 
 def simulate_lesions(
     seed:int, # This picture
@@ -283,15 +327,13 @@ def simulate_lesions(
     n:int=None, # Lesions, 0 to 3; None: none in a normal picture, else one
 ): # img (H, W) uint8, masks: a list of `n` (H, W) uint8 {0, 1}
     "Simulate one picture of a breast and the mask of each of its lesions."
-    if min(shape)<32: raise InputError('shape', f'{tuple(shape)} is too small', 'ask for 32 pixels or more each way')
-    if label not in LESION_CLASSES: raise InputError('label', f'{label!r} is not known', f'choose one of {", ".join(LESION_CLASSES)}')
     if n is None: n = int(label!='normal')
-    if not 0<=n<=3: raise InputError('n', f'{n} lesions', 'ask for 0 to 3')
-    if (label=='normal')!=(n==0): raise InputError('n', f'{n} lesions in a {label} picture', 'normal pictures have none, others have one or more')
+    _check_lesions(shape, label, n)
     exam = seed if exam_seed is None else exam_seed
     rng,machine = np.random.default_rng([exam,seed,98]), _gen(exam,47)
     breast = get_breast(exam,rng,tuple(shape),label,n)
-    grey = log_compress(receive_linear(breast,rng,machine), machine.uniform(56,66)).astype(np.float32)
+    envelope = receive_linear(breast,rng,machine)
+    grey = log_compress(envelope,machine.uniform(56,66)).astype(np.float32)
     k = machine.uniform(.6,1.2)*shape[0]/400
     return np.round(255*ndimage.gaussian_filter(grey,(k,1.6*k))).astype(np.uint8), breast.masks
 
@@ -299,20 +341,23 @@ def simulate_lesions(
 def lesion_exams(
     rng, # numpy Generator
     n:int, # Pictures
-)->list: # (label, pictures, lesions a picture, in one file?) per exam; the pictures add up to `n`
+# (label, pictures, lesions a picture, in one file?) per exam; the pictures add up to `n`
+)->list:
     "Which exams there are: their class, their one or two pictures, and their lesions."
-    good,bad = round(.5*n), round(.28*n)
-    out = []
+    numbers = dict(benign=((1,2,3),(.75,.17,.08)), malignant=((1,2),(.85,.15)), normal=((0,),None))
+    good,bad,out = round(.5*n), round(.28*n), []
     for label,left in zip(LESION_CLASSES,(good,bad,max(n-good-bad,0))):
         while left>0:
             size = min(left, 1+int(rng.random()<.2))
-            many = (0,) if label=='normal' else (1,2,3) if label=='benign' else (1,2)
-            lesions = int(rng.choice(many, p=dict(benign=(.75,.17,.08),malignant=(.85,.15)).get(label)))
-            if label=='benign' and left==good and n>=6: lesions = 2           # a small set has several regions too
+            many,shares = numbers[label]
+            lesions = int(rng.choice(many,p=shares))
+            # a small set has several regions too
+            if label=='benign' and left==good and n>=6: lesions = 2
             out.append((label, size, lesions, bool(rng.random()<.3)))
             left -= size
     return out
 
+# %% ../nbs/phantom_lesions.ipynb #fecde73d
 def plan_lesions(
     n:int=300, # Pictures
     seed:int=0, # 0 and up
@@ -320,27 +365,21 @@ def plan_lesions(
 )->list: # A dict per picture: name, label, exam, seed, exam_seed, shape, lesions, files
     "What `write_lesions` will write: names, exams, sizes and numbers of lesions."
     if n<1: raise InputError('n', f'{n} pictures', 'ask for one or more')
-    if min(shape)<32: raise InputError('shape', f'{tuple(shape)} is too small', 'ask for 32 pixels or more each way')
+    if min(shape) < 32:
+        raise InputError('shape', f'{tuple(shape)} is too small',
+                         'ask for 32 pixels or more each way')
     rng,rows,count = np.random.default_rng([seed,78]), [], dict.fromkeys(LESION_CLASSES,0)
     for exam,(label,size,lesions,one) in enumerate(lesion_exams(rng,n)):
         odd = rng.random()<.25
         at = tuple(max(32,int(o)) for o in odd_shape(rng,shape)) if odd else tuple(shape)
         for _ in range(size):
             count[label] += 1
-            rows.append(dict(name=f'{label} ({count[label]})', label=label, exam=f'E{exam+1:04d}', seed=len(rows), exam_seed=seed*1_000_000+exam,
-                             shape=at, lesions=lesions, files=1 if one else max(lesions,1)))
+            rows.append(dict(name=f'{label} ({count[label]})', label=label, exam=f'E{exam+1:04d}',
+                             seed=len(rows), exam_seed=seed*1_000_000+exam, shape=at,
+                             lesions=lesions, files=1 if one else max(lesions,1)))
     return rows
 
 # %% ../nbs/phantom_lesions.ipynb #a95a677c
-def _is_ours(path, note):
-    "Is the file there, made as `note` says? A file that was made otherwise is an error."
-    if not path.exists(): return False
-    try:
-        with Image.open(path) as im: found = im.info.get('Description')
-    except OSError: found = None
-    if found == note: return True
-    raise InputError(path, f'this file is not what would be written here ({found or "no simulated picture"})', 'choose an empty folder')
-
 def lesion_files(
     row:dict, # One row of `plan_lesions`
 )->list: # Names below the folder: the picture, then its masks
@@ -348,16 +387,31 @@ def lesion_files(
     ends = ['','_mask',*(f'_mask_{k}' for k in range(1,row['files']))]
     return [f'{row["label"]}/{row["name"]}{end}.png' for end in ends]
 
+# %% ../nbs/phantom_lesions.ipynb #65d6833e
+def _is_ours(path, note):
+    "Is the file there, made as `note` says? A file that was made otherwise is an error."
+    if not path.exists(): return False
+    try:
+        with Image.open(path) as im: found = im.info.get('Description')
+    except OSError: found = None
+    if found == note: return True
+    found = found or 'no simulated picture'
+    raise InputError(path, f'this file is not what would be written here ({found})',
+                     'choose an empty folder')
+
 def write_lesion(
     row:dict, # One row of `plan_lesions`
     dest, # The raw folder
 )->int: # Files written
     "Write one simulated picture and its masks, or the part of them that is missing."
-    note = 'simulated by fetal_seg.lesions, no patient: '+', '.join(f'{k} {row[k]}' for k in ('seed','exam_seed','shape','label','lesions','files'))
+    made_from = ('seed', 'exam_seed', 'shape', 'label', 'lesions', 'files')
+    note = 'simulated by fetal_seg.lesions, no patient: '
+    note += ', '.join(f'{k} {row[k]}' for k in made_from)
     paths = [Path(dest)/f for f in lesion_files(row)]
     todo = [not _is_ours(p,note) for p in paths]
     if not any(todo): return 0
-    img,masks = simulate_lesions(row['seed'],row['shape'],row['exam_seed'],row['label'],row['lesions'])
+    how = row['seed'], row['shape'], row['exam_seed'], row['label'], row['lesions']
+    img,masks = simulate_lesions(*how)
     if row['files']==1: masks = [sum(masks,np.zeros(img.shape,np.uint8))]
     text = PngImagePlugin.PngInfo()
     text.add_text('Description',note)
@@ -366,6 +420,12 @@ def write_lesion(
         with atomic_path(path) as tmp: Image.fromarray(arr).save(tmp,format='PNG',pnginfo=text)
     return sum(todo)
 
+# %% ../nbs/phantom_lesions.ipynb #75ed3f08
+def _write_exams(folder, rows):
+    columns = dict(case='name',exam='exam',label='label',lesions='lesions',files='files')
+    lines = [columns, *([r[k] for k in columns.values()] for r in rows)]
+    write_text(folder/'exams.csv', ''.join(','.join(map(str,o))+'\n' for o in lines))
+
 def write_lesions(
     folder, # The raw folder; made where it is missing
     n:int=300, # Pictures
@@ -373,13 +433,15 @@ def write_lesions(
     shape=(400,480), # (H, W), px, of all but the odd sizes
     workers:int=0, # Worker processes; 0: in this process
 )->Path: # `folder`: what `find_cases` takes, with the exams in `exams.csv`
-    "Write simulated breast pictures with their lesions' masks in the layout of BUSI. What is there already is kept."
+    "Write simulated breast pictures and masks in the layout of BUSI; what is there is kept."
     folder,rows = Path(folder), plan_lesions(n,seed,shape)
     names = {f for o in rows for f in lesion_files(o)}
-    strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png') if f'{l}/{p.name}' not in names and p.name[0]!='.')
-    if strange: raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong to these {n} simulated ones', 'choose an empty folder')
+    strange = sorted(p for l in LESION_CLASSES for p in (folder/l).glob('*.png')
+                     if f'{l}/{p.name}' not in names and p.name[0] != '.')
+    if strange:
+        raise InputError(strange[0], f'one of {len(strange)} pictures here that do not belong '
+                         f'to these {n} simulated ones', 'choose an empty folder')
     for l in LESION_CLASSES: (folder/l).mkdir(parents=True, exist_ok=True)
     pmap(partial(write_lesion,dest=str(folder)), rows, workers=workers, desc='simulated pictures')
-    columns = dict(case='name',exam='exam',label='label',lesions='lesions',files='files')
-    write_text(folder/'exams.csv', ''.join(','.join(map(str,o))+'\n' for o in (columns,*([r[k] for k in columns.values()] for r in rows))))
+    _write_exams(folder, rows)
     return folder

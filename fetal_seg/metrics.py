@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SURFACES', 'HD95', 'ASSD', 'SURFACE', 'CIRCUMFERENCE', 'METHODS', 'BETTER', 'METRICS', 'NAMES', 'score', 'boundary',
-           'contour', 'Distances', 'surface_distances', 'hausdorff', 'average_distance', 'share_within',
+           'contour_lengths', 'Distances', 'surface_distances', 'hausdorff', 'average_distance', 'share_within',
            'score_surface', 'head_circumference', 'score_case', 'bootstrap_mean', 'interval_text', 'has_detection',
            'summarise', 'strata', 'compare', 'read_scores']
 
@@ -14,45 +14,42 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from scipy.spatial import cKDTree
 from .core import InputError, check_exists, unguard
-from .preprocess import bounding_box, circumference, edge_points, fit_ellipse
+from .geometry import bounding_box, circumference, edge_points, fit_ellipse
 
 # %% ../nbs/05a_metrics.ipynb #1bcf9a7f
 def _pair(mask, truth):
     "Prediction and truth as bool, checked."
     m, t = np.asarray(mask), np.asarray(truth)
     for name, o in (('mask', m), ('truth', t)):
-        if o.ndim != 2 or not o.size: raise InputError(name, f'an array of shape {o.shape}', 'give a mask, (H, W)')
+        if o.ndim != 2 or not o.size:
+            raise InputError(name, f'an array of shape {o.shape}', 'give a mask, (H, W)')
     if m.shape != t.shape:
-        raise InputError('mask', f'{m.shape[1]}x{m.shape[0]} pixels beside an annotation of {t.shape[1]}x{t.shape[0]}', 'score at the size of the annotation')
+        (h, w), (ht, wt) = m.shape, t.shape
+        raise InputError('mask', f'{w}x{h} pixels beside an annotation of {wt}x{ht}',
+                         'score at the size of the annotation')
     return m > 0, t > 0
 
 def score(
     mask, # (H, W) of 0 and 1: the prediction
     truth, # (H, W) of 0 and 1: the annotation's mask
-)->dict: # dice, iou, precision, recall; tp, fp, fn (pixels); area, area_truth (shares of the picture); area_error (share of the truth); missed
+    # dice, iou, precision, recall; tp, fp, fn (pixels); area, area_truth (shares of the picture);
+    # area_error (share of the truth); missed
+)->dict:
     "The scores of one case that count pixels."
     p, t = _pair(mask, truth)
     tp, n_p, n_t = (int(np.count_nonzero(o)) for o in (p & t, p, t))
     both = n_p + n_t
     share = lambda n, of: n/of if of else float(not both)
-    return dict(dice=share(2*tp, both), iou=share(tp, both-tp), precision=share(tp, n_p), recall=share(tp, n_t), tp=tp, fp=n_p-tp, fn=n_t-tp,
-                area=n_p/p.size, area_truth=n_t/t.size, area_error=(n_p-n_t)/n_t if n_t else math.nan, missed=bool(n_t and not tp))
+    return dict(dice=share(2*tp, both), iou=share(tp, both-tp),
+                precision=share(tp, n_p), recall=share(tp, n_t), tp=tp, fp=n_p-tp, fn=n_t-tp,
+                area=n_p/p.size, area_truth=n_t/t.size,
+                area_error=(n_p-n_t)/n_t if n_t else math.nan, missed=bool(n_t and not tp))
 
 # %% ../nbs/05a_metrics.ipynb #40043bee
-SURFACES = ('pixels', 'length')
-
-def _spacing(spacing, may_be_unknown=False):
-    "(row, col) of a spacing, checked; None where it is NaN and may be."
-    try: pair = np.broadcast_to(np.asarray(spacing, float), 2)
-    except (TypeError, ValueError) as e: raise InputError('spacing', f'{spacing!r}', 'give one number or (row, col), in mm per pixel') from e
-    if may_be_unknown and np.isnan(pair).any(): return None
-    if not (np.isfinite(pair).all() and (pair > 0).all()): raise InputError('spacing', f'{spacing!r}', 'give numbers above 0, in mm per pixel')
-    return float(pair[0]), float(pair[1])
-
 def boundary(
     mask, # (H, W) of 0 and 1, or bool
 )->np.ndarray: # (N, 2) int: row and column
-    "The pixels of a mask that have a neighbour (over edges) outside it, or are at the picture's border."
+    "The pixels of a mask with a neighbour (over edges) outside it, or at the picture's border."
     m = np.asarray(mask) > 0
     rows, cols = bounding_box(m)
     q = np.pad(m[rows,cols], 1)
@@ -60,7 +57,19 @@ def boundary(
     at = np.flatnonzero(inside & ~(q[:-2,1:-1] & q[2:,1:-1] & q[1:-1,:-2] & q[1:-1,2:]))
     return np.stack(np.divmod(at, max(inside.shape[1], 1)), 1) + [rows.start, cols.start]
 
-def contour(
+# %% ../nbs/05a_metrics.ipynb #48614a0e
+def _spacing(spacing, may_be_unknown=False):
+    "(row, col) of a spacing, checked; None where it is NaN and may be."
+    try: pair = np.broadcast_to(np.asarray(spacing, float), 2)
+    except (TypeError, ValueError) as e:
+        raise InputError('spacing', f'{spacing!r}',
+                         'give one number or (row, col), in mm per pixel') from e
+    if may_be_unknown and np.isnan(pair).any(): return None
+    if not (np.isfinite(pair).all() and (pair > 0).all()):
+        raise InputError('spacing', f'{spacing!r}', 'give numbers above 0, in mm per pixel')
+    return float(pair[0]), float(pair[1])
+
+def contour_lengths(
     mask, # (H, W) of 0 and 1, or bool
     spacing=1., # mm per pixel: one number or (row, col)
 )->tuple: # (points, (N, 2): row and column of corners between pixels, halves; lengths, (N,), mm)
@@ -68,30 +77,37 @@ def contour(
     m, (r, c) = np.asarray(mask) > 0, _spacing(spacing)
     rows, cols = bounding_box(m)
     q = np.pad(m[rows,cols], 1).astype(np.uint8)
-    code = 8*q[:-1,:-1] + 4*q[:-1,1:] + 2*q[1:,:-1] + q[1:,1:]   # upper left, upper right, lower left, lower right
+    # upper left, upper right, lower left, lower right
+    code = 8*q[:-1,:-1] + 4*q[:-1,1:] + 2*q[1:,:-1] + q[1:,1:]
     d = math.hypot(r, c)/2
     length = np.array([0, d, d, c, d, r, 2*d, d, d, 2*d, r, d, c, d, d, 0])
     at = np.flatnonzero((code > 0) & (code < 15))
-    return np.stack(np.divmod(at, code.shape[1]), 1) + [rows.start-0.5, cols.start-0.5], length[code.ravel()[at]]
+    points = np.stack(np.divmod(at, code.shape[1]), 1) + [rows.start - 0.5, cols.start - 0.5]
+    return points, length[code.ravel()[at]]
 
 # %% ../nbs/05a_metrics.ipynb #d98ae7c0
 class Distances(NamedTuple):
-    "Distances between two boundaries: of each point to the nearest of the other; infinite where the other has none."
+    "Of each boundary's points to the nearest of the other's; infinite where that has none."
     there:np.ndarray # (N,) from the prediction's points to the truth
     back:np.ndarray # (M,) from the truth's points to the prediction
     w_there:np.ndarray|None=None # (N,) what each point counts; None: all the same
     w_back:np.ndarray|None=None # (M,)
 
+# %% ../nbs/05a_metrics.ipynb #dfb09654
+SURFACES = ('pixels', 'length')
+
 def surface_distances(
     mask, # (H, W) of 0 and 1: the prediction
     truth, # (H, W) of 0 and 1: the annotation's mask
     spacing=1., # mm per pixel: one number or (row, col); 1: distances in pixels
-    surface:str='pixels', # pixels: `boundary`; length: `contour`
+    surface:str='pixels', # pixels: `boundary`; length: `contour_lengths`
 )->Distances:
     "The distances from each point of either boundary to the other boundary."
-    if surface not in SURFACES: raise InputError('surface', f'{surface!r} is not known', f'choose one of {", ".join(SURFACES)}')
+    if surface not in SURFACES:
+        raise InputError('surface', f'{surface!r} is not known',
+                         f'choose one of {", ".join(SURFACES)}')
     s, pair = _spacing(spacing), _pair(mask, truth)
-    a, b = [(boundary(o), None) if surface == 'pixels' else contour(o, s) for o in pair]
+    a, b = [(boundary(o), None) if surface == 'pixels' else contour_lengths(o, s) for o in pair]
     x, y = a[0]*s, b[0]*s
     return Distances(cKDTree(y).query(x)[0], cKDTree(x).query(y)[0], a[1], b[1])
 
@@ -99,12 +115,16 @@ def surface_distances(
 HD95, ASSD = ('max', 'pooled'), ('pooled', 'mean')
 
 def _choice(name, how, known):
-    if how not in known: raise InputError(name, f'{how!r} is not known', f'choose one of {", ".join(known)}')
+    if how not in known:
+        raise InputError(name, f'{how!r} is not known', f'choose one of {", ".join(known)}')
 
-def _pooled(d):
-    "Both lists in one, with their weights."
-    return np.concatenate([d.there, d.back]), None if d.w_there is None else np.concatenate([d.w_there, d.w_back])
+def _lists(d, pooled):
+    "The two directions as pairs of distances and weights, or both in one."
+    if not pooled: return [(d.there, d.w_there), (d.back, d.w_back)]
+    weights = None if d.w_there is None else np.concatenate([d.w_there, d.w_back])
+    return [(np.concatenate([d.there, d.back]), weights)]
 
+# %% ../nbs/05a_metrics.ipynb #a2d503ba
 def _percentile(x, w, percent):
     "Interpolated; with weights, the first value that `percent` of them reach."
     if percent == 100: return float(x.max())
@@ -120,32 +140,37 @@ def hausdorff(
 )->float: # In the unit of `d`
     "A percentile of the distances between two boundaries."
     _choice('hd95', how, HD95)
-    parts = [_pooled(d)] if how == 'pooled' else [(d.there, d.w_there), (d.back, d.w_back)]
-    return max(_percentile(x, w, percent) for x,w in parts)
+    return max(_percentile(x, w, percent) for x,w in _lists(d, how == 'pooled'))
 
+# %% ../nbs/05a_metrics.ipynb #9250f38f
 def average_distance(
     d:Distances, # Neither list empty
-    how:str='pooled', # pooled: ASSD, over the points of both; mean: MASD, the mean of the two directions
+    how:str='pooled', # pooled: ASSD, over the points of both; mean: MASD, of both directions' means
 )->float: # In the unit of `d`
     "The average symmetric surface distance."
     _choice('assd', how, ASSD)
-    parts = [_pooled(d)] if how == 'pooled' else [(d.there, d.w_there), (d.back, d.w_back)]
-    return float(np.mean([np.average(x, weights=w) for x,w in parts]))
+    return float(np.mean([np.average(x, weights=w) for x,w in _lists(d, how == 'pooled')]))
 
+# %% ../nbs/05a_metrics.ipynb #0537f57c
 def share_within(
     d:Distances, # Neither list empty
     tolerance:float, # In the unit of `d`; 0 and up
 )->float: # In [0, 1]
-    "The normalised surface distance: the share of both boundaries that is within a tolerance of the other."
-    if not tolerance >= 0: raise InputError('tolerance', f'{tolerance}', 'give a number of 0 or more')
-    x, w = _pooled(d)
+    "The normalised surface distance: the share of both boundaries within a tolerance of the other."
+    if not tolerance >= 0:
+        raise InputError('tolerance', f'{tolerance}', 'give a number of 0 or more')
+    (x, w), = _lists(d, pooled=True)
     return float(np.average(x <= tolerance*(1 + 1e-9), weights=w))
 
+# %% ../nbs/05a_metrics.ipynb #76231ec5
 def _surface_scores(d, diagonal, tolerance, hd95='max', assd='pooled'):
     "hd, hd95, assd and nsd of distances; `diagonal` where one boundary has no points."
     n, k = len(d.there), len(d.back)
-    if not (n and k): return dict.fromkeys(('hd', 'hd95', 'assd'), float(diagonal) if n or k else 0.) | dict(nsd=float(not (n or k)))
-    return dict(hd=hausdorff(d), hd95=hausdorff(d, 95, hd95), assd=average_distance(d, assd), nsd=share_within(d, tolerance))
+    if not (n and k):
+        far = float(diagonal) if n or k else 0.
+        return dict.fromkeys(('hd', 'hd95', 'assd'), far) | dict(nsd=float(not (n or k)))
+    return dict(hd=hausdorff(d), hd95=hausdorff(d, 95, hd95), assd=average_distance(d, assd),
+                nsd=share_within(d, tolerance))
 
 def score_surface(
     mask, # (H, W) of 0 and 1: the prediction
@@ -179,13 +204,17 @@ CIRCUMFERENCE = ('hc_mm', 'hc_truth_mm', 'hc_error_mm', 'hc_abs_error_mm')
 
 def _millimetres(m, t, d, spacing, tolerance, surface, **kw):
     "The scores in mm; `d`: the distances in pixels, which do for square pixels."
-    if spacing is None: return dict.fromkeys([f'{k}_mm' for k in SURFACE] + list(CIRCUMFERENCE), math.nan)
+    if spacing is None:
+        return dict.fromkeys([f'{k}_mm' for k in SURFACE] + list(CIRCUMFERENCE), math.nan)
     (r, c), (h, w) = spacing, m.shape
-    d = d._replace(there=d.there*r, back=d.back*r) if r == c else surface_distances(m, t, (r, c), surface)
+    if r == c: d = d._replace(there=d.there*r, back=d.back*r)
+    else: d = surface_distances(m, t, (r, c), surface)
     scores = _surface_scores(d, math.hypot(h*r, w*c), tolerance, **kw)
     hc, truth = (head_circumference(o, (r, c)) for o in (m, t))
-    return {f'{k}_mm': v for k,v in scores.items()} | dict(zip(CIRCUMFERENCE, (hc, truth, hc-truth, abs(hc-truth))))
+    errors = dict(zip(CIRCUMFERENCE, (hc, truth, hc-truth, abs(hc-truth))))
+    return {f'{k}_mm': v for k,v in scores.items()} | errors
 
+# %% ../nbs/05a_metrics.ipynb #967c508a
 def score_case(
     mask, # (H, W) of 0 and 1: the prediction
     truth, # (H, W) of 0 and 1: the annotation's mask
@@ -195,44 +224,55 @@ def score_case(
     hd95:str='max', # max or pooled
     assd:str='pooled', # pooled or mean
     surface:str='pixels', # pixels or length
-)->dict: # What `score` gives; boundary, boundary_truth (points); hd, hd95, assd (px), nsd; the same four with `_mm`; hc_mm, hc_truth_mm, hc_error_mm, hc_abs_error_mm
+    # What `score` gives; boundary, boundary_truth (points); hd, hd95, assd (px), nsd;
+    # the same four with `_mm`; hc_mm, hc_truth_mm, hc_error_mm, hc_abs_error_mm
+)->dict:
     "All scores of one case."
     for o in (('hd95', hd95, HD95), ('assd', assd, ASSD)): _choice(*o)
-    s, (m, t), kw = _spacing(spacing, may_be_unknown=True), _pair(mask, truth), dict(hd95=hd95, assd=assd)
-    d = surface_distances(m, t, 1., surface)
+    s, (m, t) = _spacing(spacing, may_be_unknown=True), _pair(mask, truth)
+    d, kw = surface_distances(m, t, 1., surface), dict(hd95=hd95, assd=assd)
     mm = _millimetres(m, t, d, s, tolerance_mm, surface, **kw)
-    return dict(score(m, t), boundary=len(d.there), boundary_truth=len(d.back), **_surface_scores(d, math.hypot(*m.shape), tolerance, **kw), **mm)
+    return dict(score(m, t), boundary=len(d.there), boundary_truth=len(d.back),
+                **_surface_scores(d, math.hypot(*m.shape), tolerance, **kw), **mm)
 
 # %% ../nbs/05a_metrics.ipynb #9418d288
-METHODS = ('t', 'percentile')
-
 def _draws(total, count, n, seed):
-    "(differences from the mean, standard errors) of `n` samples of exams, (n,) each; a million counts at a time."
+    "(Differences from the mean, standard errors) of `n` samples of exams, (n,) each."
     k, rng = len(total), np.random.default_rng(seed)
     rest = total - total.sum()/count.sum()*count   # what exams have beyond the mean
     moments = np.stack([count, rest, rest**2, rest*count, count**2], 1)
     out = []
-    for part in np.array_split(np.arange(n), max(1, n*k//1_000_000)):
-        c, r, rr, rc, cc = (rng.multinomial(k, np.full(k, 1/k), size=len(part)) @ moments).T   # how often each exam is drawn
+    for part in np.array_split(np.arange(n), max(1, n*k//1_000_000)):   # a million counts at a time
+        # how often each exam is drawn
+        c, r, rr, rc, cc = (rng.multinomial(k, np.full(k, 1/k), size=len(part)) @ moments).T
         d = r/c
         out.append((d, np.sqrt(np.maximum(rr - 2*d*rc + d*d*cc, 0)*k/(k-1))/c))
     return map(np.concatenate, zip(*out))
+
+def _by_exam(values, exams):
+    "(Sum of the scores, number of cases) of each exam that has a score."
+    values, exams = np.asarray(values, float), pd.Series(np.asarray(exams))
+    if values.shape != exams.shape or exams.isna().any():
+        raise InputError('exams', f'{exams.notna().sum()} exams for {values.size} values',
+                         'name the exam of each case')
+    v = pd.Series(values).groupby(exams.to_numpy())
+    total, count = v.sum().to_numpy(), v.count().to_numpy().astype(float)
+    return total[count > 0], count[count > 0]
+
+# %% ../nbs/05a_metrics.ipynb #53d597df
+METHODS = ('t', 'percentile')
 
 def bootstrap_mean(
     values, # (N,) one a case; NaN is left out
     exams, # (N,) the exam of each
     n:int=2000, # Times drawn
     level:float=0.95, # Of the interval
-    seed:int=0,
+    seed:int=0, # Of the draws
     method:str='t', # t or percentile
 )->tuple: # (low, high); NaN where there are fewer than two exams
     "Bootstrap interval of the mean over cases, drawing exams."
     _choice('method', method, METHODS)
-    values, exams = np.asarray(values, float), pd.Series(np.asarray(exams))
-    if values.shape != exams.shape or exams.isna().any(): raise InputError('exams', f'{exams.notna().sum()} exams for {values.size} values', 'name the exam of each case')
-    v = pd.Series(values).groupby(exams.to_numpy())
-    total, count = v.sum().to_numpy(), v.count().to_numpy().astype(float)
-    total, count = total[count > 0], count[count > 0]
+    total, count = _by_exam(values, exams)
     if len(total) < 2: return math.nan, math.nan
     mean, (d, se) = total.sum()/count.sum(), _draws(total, count, n, seed)
     ends = np.array([(1-level)/2, (1+level)/2])
@@ -243,26 +283,33 @@ def bootstrap_mean(
     ends = mean - np.quantile(d/np.maximum(se, own/2), ends[::-1])*own
     return tuple(map(float, np.clip(ends, each.min(), each.max())))
 
+# %% ../nbs/05a_metrics.ipynb #002f248b
 def interval_text(
     low, # From `bootstrap_mean`; NaN or None (as in JSON): there is none
-    high,
+    high, # The same
     form:str='.3f', # How numbers are written
     before:str='', # What stands before an interval, where there is one
 )->str:
     "An interval in words, or why there is none."
     if low is None or low != low: return 'no interval: one exam'
-    if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12): return 'no interval: every draw of exams gives the same'
+    if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
+        return 'no interval: every draw of exams gives the same'
     return f'{before}{low:{form}} to {high:{form}}'
 
 # %% ../nbs/05a_metrics.ipynb #92ec0299
-BETTER = dict(dice=1, iou=1, precision=1, recall=1, area_error=0, hd=-1, hd95=-1, assd=-1, nsd=1, hd_mm=-1, hd95_mm=-1, assd_mm=-1, nsd_mm=1, hc_error_mm=0, hc_abs_error_mm=-1)   # 1: higher is better; -1: lower; 0: nearer to 0
+# 1: higher is better; -1: lower; 0: nearer to 0
+BETTER = dict(dice=1, iou=1, precision=1, recall=1, area_error=0, hd=-1, hd95=-1, assd=-1, nsd=1,
+              hd_mm=-1, hd95_mm=-1, assd_mm=-1, nsd_mm=1, hc_error_mm=0, hc_abs_error_mm=-1)
 METRICS = tuple(BETTER)
 
 def _columns(scores, metrics):
     "The metrics that are meant and there."
     if metrics is None: return [m for m in METRICS if m in scores and scores[m].notna().any()]
-    for m in (metrics := [metrics] if isinstance(metrics, str) else list(metrics)):
-        if m not in scores: raise InputError('metrics', f'the scores have no column {m!r}', f'choose from {", ".join(c for c in METRICS if c in scores)}')
+    metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+    for m in metrics:
+        if m not in scores:
+            raise InputError('metrics', f'the scores have no column {m!r}',
+                             f'choose from {", ".join(c for c in METRICS if c in scores)}')
     return metrics
 
 def _describe(values, exams, **kw):
@@ -270,53 +317,82 @@ def _describe(values, exams, **kw):
     v = values.astype(float)
     low, high = bootstrap_mean(v, exams, **kw)
     q1, median, q3 = v.quantile([0.25, 0.5, 0.75])
-    return {k: float(x) for k,x in dict(mean=v.mean(), low=low, high=high, sd=v.std(ddof=0), median=median, q1=q1, q3=q3, min=v.min(), max=v.max()).items()} | dict(cases=int(v.count()))
+    out = dict(mean=v.mean(), low=low, high=high, sd=v.std(ddof=0), median=median, q1=q1, q3=q3,
+               min=v.min(), max=v.max())
+    return {k: float(x) for k,x in out.items()} | dict(cases=int(v.count()))
 
+# %% ../nbs/05a_metrics.ipynb #2b6fe951
 def has_detection(
     scores, # DataFrame, one row a case
 )->bool:
     "Were regions counted, and has some picture none, or several?"
     return 'lesions_truth' in scores and bool((scores.lesions_truth.dropna() != 1).any())
 
+# %% ../nbs/05a_metrics.ipynb #bc80e942
+def _pooled(scores):
+    "The figures that count pixels over all cases together."
+    tp, fp, fn = (int(scores[k].sum()) for k in ('tp', 'fp', 'fn'))
+    share = lambda n, of: n/of if of else float(not tp+fp+fn)
+    return dict(dice_pooled=share(2*tp, 2*tp+fp+fn), iou_pooled=share(tp, tp+fp+fn),
+                precision_pooled=share(tp, tp+fp), recall_pooled=share(tp, tp+fn))
+
 def summarise(
     scores, # DataFrame, one row a case: exam, tp, fp, fn, missed, and metrics
     metrics=None, # Columns; None: all of `METRICS` that are there
     **kw, # For `bootstrap_mean`: n, level, seed, method
-)->dict: # {metric: {mean, low, high, sd, median, q1, q3, min, max, cases}, dice_pooled, iou_pooled, precision_pooled, recall_pooled, cases, exams, missed}; dice_with_region too where `has_detection`
+    # {metric: {mean, low, high, sd, median, q1, q3, min, max, cases}, dice_pooled, iou_pooled,
+    # precision_pooled, recall_pooled, cases, exams, missed}; dice_with_region too where
+    # `has_detection`
+)->dict:
     "Mean, interval over exams, spread, quartiles, minimum and maximum; pooled figures; counts."
     out = {m: _describe(scores[m], scores.exam, **kw) for m in _columns(scores, metrics)}
-    if 'dice' in out and has_detection(scores) and (scores.lesions_truth > 0).any(): out['dice_with_region'] = _describe((s := scores[scores.lesions_truth > 0]).dice, s.exam, **kw)
-    tp, fp, fn = (int(scores[k].sum()) for k in ('tp', 'fp', 'fn'))
-    share = lambda n, of: n/of if of else float(not tp+fp+fn)
-    pooled = dict(dice=share(2*tp, 2*tp+fp+fn), iou=share(tp, tp+fp+fn), precision=share(tp, tp+fp), recall=share(tp, tp+fn))
-    return out | {f'{k}_pooled': v for k,v in pooled.items()} | dict(cases=len(scores), exams=int(scores.exam.nunique()), missed=int(scores.missed.sum()))
+    if 'dice' in out and has_detection(scores) and (scores.lesions_truth > 0).any():
+        some = scores[scores.lesions_truth > 0]
+        out['dice_with_region'] = _describe(some.dice, some.exam, **kw)
+    return out | _pooled(scores) | dict(cases=len(scores), exams=int(scores.exam.nunique()),
+                                        missed=int(scores.missed.sum()))
 
 # %% ../nbs/05a_metrics.ipynb #4e978f55
 def _parts(values, bins):
     "The number of each value's part, -1 for the last name; and the names."
     v, one = pd.Series(values).reset_index(drop=True), np.ndim(bins) == 0
-    if pd.api.types.is_bool_dtype(v) or not pd.api.types.is_numeric_dtype(v) or (one and v.nunique() <= bins):
+    words = pd.api.types.is_bool_dtype(v) or not pd.api.types.is_numeric_dtype(v)
+    if words or (one and v.nunique() <= bins):
         part = v.astype('category').cat
         return part.codes.to_numpy(), [*map(str, part.categories), 'other']
     bounds = np.unique(v.quantile(np.linspace(0, 1, bins+1))) if one else np.asarray(bins, float)
-    return pd.cut(v, bounds, include_lowest=True).cat.codes.to_numpy(), [*(f'{lo:.3g} to {hi:.3g}' for lo,hi in zip(bounds[:-1], bounds[1:])), 'other']
+    names = [f'{lo:.3g} to {hi:.3g}' for lo,hi in zip(bounds[:-1], bounds[1:])]
+    return pd.cut(v, bounds, include_lowest=True).cat.codes.to_numpy(), [*names, 'other']
 
+def _values(scores, by):
+    "One value a case: those of a column, or those that are given."
+    if isinstance(by, str) and by not in scores:
+        raise InputError('by', f'the scores have no column {by!r}',
+                         'name one of their columns, or give one value a case')
+    values = scores[by] if isinstance(by, str) else by
+    if len(values) != len(scores):
+        raise InputError('by', f'{len(values)} values for {len(scores)} cases',
+                         'give one value a case')
+    return values
+
+# %% ../nbs/05a_metrics.ipynb #5aa5ccba
 def strata(
     scores, # DataFrame, one row a case, as for `summarise`
     by, # The name of a column; or one value a case
     metrics=None, # Columns; None: all of `METRICS` that are there
     bins=4, # For numbers: how many parts of equal size, or the bounds
     **kw, # For `bootstrap_mean`: n, level, seed, method
-)->pd.DataFrame: # One row a part and metric: part, metric, cases, exams, missed, mean, low, high, sd, median, q1, q3, min, max
+    # One row a part and metric: part, metric, cases, exams, missed, mean, low, high, sd, median,
+    # q1, q3, min, max
+)->pd.DataFrame:
     "The summary of each part of a table."
-    if isinstance(by, str) and by not in scores: raise InputError('by', f'the scores have no column {by!r}', 'name one of their columns, or give one value a case')
-    values = scores[by] if isinstance(by, str) else by
-    if len(values) != len(scores): raise InputError('by', f'{len(values)} values for {len(scores)} cases', 'give one value a case')
-    (codes, names), rows = _parts(values, bins), []
+    (codes, names), rows = _parts(_values(scores, by), bins), []
     for i,name in [*enumerate(names[:-1]), (-1, names[-1])]:
         part = scores[codes == i]
+        first = dict(cases=0, exams=part.exam.nunique(), missed=int(part.missed.sum()))
         for m in _columns(scores, metrics) if len(part) else []:
-            rows.append(dict(part=name, metric=m) | dict(cases=0, exams=part.exam.nunique(), missed=int(part.missed.sum())) | _describe(part[m], part.exam, **kw))
+            figures = _describe(part[m], part.exam, **kw)
+            rows.append(dict(part=name, metric=m) | first | figures)
     return pd.DataFrame(rows)
 
 # %% ../nbs/05a_metrics.ipynb #120fc1c8
@@ -324,11 +400,16 @@ def _paired(a, b, common):
     "Both tables on the cases that they share, in one order."
     a, b = (o.set_index('case') for o in (a, b))
     for name, o in (('a', a), ('b', b)):
-        if o.index.has_duplicates: raise InputError(name, f'the case {o.index[o.index.duplicated()][0]} twice', 'score each case once')
+        if o.index.has_duplicates:
+            raise InputError(name, f'the case {o.index[o.index.duplicated()][0]} twice',
+                             'score each case once')
     shared, alone = a.index.intersection(b.index, sort=False), a.index.symmetric_difference(b.index)
-    if not len(shared): raise InputError('b', f'none of its {len(b)} cases is among the {len(a)} of the other table', 'compare scores of the same cases')
+    if not len(shared):
+        says = f'none of its {len(b)} cases is among the {len(a)} of the other table'
+        raise InputError('b', says, 'compare scores of the same cases')
     if len(alone) and not common:
-        raise InputError('b', f'{len(alone)} cases are in one table only, such as {alone[0]}', 'score both on the same cases, or compare with common=True')
+        raise InputError('b', f'{len(alone)} cases are in one table only, such as {alone[0]}',
+                         'score both on the same cases, or compare with common=True')
     return a.loc[shared], b.loc[shared]
 
 def _wilcoxon(d):
@@ -336,28 +417,46 @@ def _wilcoxon(d):
     from scipy.stats import wilcoxon
     return float(wilcoxon(d).pvalue) if np.any(d != 0) else 1.
 
+# %% ../nbs/05a_metrics.ipynb #c111fd7a
+def _difference(a, b, metric, **kw):
+    "One row of `compare`."
+    x, y = a[metric].astype(float), b[metric].astype(float)
+    if BETTER.get(metric) == 0: x, y = x.abs(), y.abs()
+    d = (y - x).dropna()
+    exams = (b if 'exam' in b else a).exam[d.index]
+    low, high = bootstrap_mean(d, exams, **kw)
+    gain = -d if BETTER.get(metric, 1) < 1 else d
+    return dict(metric=metric, cases=len(d), exams=exams.nunique(), a=x[d.index].mean(),
+                b=y[d.index].mean(), difference=d.mean(), low=low, high=high,
+                better=int((gain > 0).sum()), equal=int((d == 0).sum()),
+                worse=int((gain < 0).sum()), p=_wilcoxon(d.groupby(exams).mean()))
+
 def compare(
     a, # DataFrame, one row a case: case, exam and metrics
     b, # The same of another run
     metrics=None, # Columns; None: all of `METRICS` that both have
     common:bool=False, # Leave out cases that only one table has?
     **kw, # For `bootstrap_mean`: n, level, seed, method
-)->pd.DataFrame: # One row a metric: metric, cases, exams, a, b, difference, low, high, better, equal, worse (cases, of b), p
+    # One row a metric: metric, cases, exams, a, b, difference, low, high, better, equal, worse
+    # (cases, of b), p
+)->pd.DataFrame:
     "Paired differences of two runs, `b` minus `a`."
     a, b = _paired(a, b, common)
-    rows = []
-    for m in [m for m in _columns(a, metrics) if metrics is not None or m in _columns(b, None)]:
-        _columns(b, [m])
-        x, y = (o[m].astype(float).abs() if BETTER.get(m) == 0 else o[m].astype(float) for o in (a, b))
-        d = (y - x).dropna()
-        exams, sense = (b if 'exam' in b else a).exam[d.index], BETTER.get(m) or -1 if m in BETTER else 1
-        low, high = bootstrap_mean(d, exams, **kw)
-        rows.append(dict(metric=m, cases=len(d), exams=exams.nunique(), a=x[d.index].mean(), b=y[d.index].mean(), difference=d.mean(), low=low, high=high,
-                         better=int((sense*d > 0).sum()), equal=int((d == 0).sum()), worse=int((sense*d < 0).sum()), p=_wilcoxon(d.groupby(exams).mean())))
-    return pd.DataFrame(rows)
+    names, also = _columns(a, metrics), _columns(b, metrics)
+    return pd.DataFrame([_difference(a, b, m, **kw) for m in names if m in also])
 
 # %% ../nbs/05a_metrics.ipynb #68775763
 NAMES = ('case', 'exam', 'split', 'method', 'seen', 'label')
+
+def _read_csv(path, text):
+    "The table of a file, each column of `text` as text."
+    try:
+        columns = list(pd.read_csv(path, nrows=0))
+        return pd.read_csv(path, dtype=dict.fromkeys({*text, 'missed'} & {*columns}, str),
+                           float_precision='round_trip', index_col=False, keep_default_na=False,
+                           na_values={c: [''] for c in columns if c not in text})
+    except (ValueError, OSError) as e:
+        raise InputError(path, f'this is no CSV ({e})', 'write it anew: fetal_seg_eval') from e
 
 def read_scores(
     path, # A CSV file with the columns case, dice and any others
@@ -366,12 +465,10 @@ def read_scores(
 )->pd.DataFrame: # Names as str, missed as bool, all else numbers
     "Scores that were written by fetal_seg_eval, fetal_seg_demo or the like."
     path, text = check_exists(path, what), {*NAMES, *text}
-    try:
-        columns = list(pd.read_csv(path, nrows=0))
-        scores = pd.read_csv(path, dtype=dict.fromkeys({*text, 'missed'} & {*columns}, str), float_precision='round_trip', index_col=False,
-                             keep_default_na=False, na_values={c: [''] for c in columns if c not in text})
-    except (ValueError, OSError) as e: raise InputError(path, f'this is no CSV ({e})', 'write it anew: fetal_seg_eval') from e
-    if not {'case', 'dice'} <= set(scores): raise InputError(path, f'its columns are {", ".join(map(str, scores))[:80]}, not case, dice, ...', 'name the scores.csv of fetal_seg_eval')
+    scores = _read_csv(path, text)
+    if not {'case', 'dice'} <= set(scores):
+        says = f'its columns are {", ".join(map(str, scores))[:80]}, not case, dice, ...'
+        raise InputError(path, says, 'name the scores.csv of fetal_seg_eval')
     for c in scores:
         if c in text: scores[c] = scores[c].fillna('').map(unguard)
         elif c == 'missed': scores[c] = scores[c].isin(['True', 'TRUE', 'true', '1'])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'group_norm', 'double_conv', 'n_incoming', 'init_he', 'crop', 'TwoPaths', 'check_batch', 'lost_pixels',
-           'fits', 'fitting_size', 'output_size', 'check_size', 'UNet2015', 'count_parameters', 'mirror', 'check_eval',
-           'tile_starts', 'predict_tiles', 'UNet', 'pad_to_multiple', 'layer_table', 'count_flops', 'receptive_field',
+           'fits', 'fitting_size', 'output_size', 'check_size', 'UNet2015', 'count_parameters', 'mirror', 'tile_starts',
+           'predict_tiles', 'UNet', 'pad_to_multiple', 'layer_table', 'count_flops', 'receptive_field',
            'field_of_logit', 'export_onnx']
 
 # %% ../nbs/03_unet.ipynb #315d2c3c
@@ -13,6 +13,7 @@ import math
 from itertools import product
 import pandas as pd
 import torch, torch.nn as nn, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor
 from .core import InputError, atomic_path
 
@@ -23,13 +24,14 @@ def group_norm(
     "Group normalisation of any number of channels."
     return nn.GroupNorm(next(g for g in range(min(8, c), 0, -1) if c % g == 0), c)
 
+# %% ../nbs/03_unet.ipynb #3ae5ff34
 NORMS = {'none': None, 'batch': nn.BatchNorm2d, 'group': group_norm}
 
 def double_conv(
     c_in:int, # Channels in
     c_out:int, # Channels out, of both convolutions
     norm:str='batch', # none, batch or group
-    padding:int=1, # Zeros around the picture: 1 keeps its size, 0 takes 4 pixels off each of its sides' lengths
+    padding:int=1, # Zeros around the picture: 1 keeps its size, 0 takes 4 pixels off H and W
 )->nn.Sequential: # (B, c_in, H, W) → (B, c_out, H, W), or (B, c_out, H-4, W-4) unpadded
     "Two 3x3 convolutions, each with an optional norm and a ReLU."
     layers = []
@@ -46,6 +48,7 @@ def n_incoming(
     "How many numbers one output of a layer is the weighted sum of."
     return m.in_channels if isinstance(m, nn.ConvTranspose2d) else m.weight[0].numel()
 
+# %% ../nbs/03_unet.ipynb #44d18a84
 def init_he(
     m:nn.Module, # Any module; only convolutions are touched
 ):
@@ -63,6 +66,7 @@ def crop(
     top, left = (x.shape[-2]-size[0])//2, (x.shape[-1]-size[1])//2
     return x[..., top:top+size[0], left:left+size[1]] if top or left else x
 
+# %% ../nbs/03_unet.ipynb #4fa19757
 class TwoPaths(nn.Module):
     "The contracting path, the skip connections and the expanding path (figure 1)."
     def __init__(self,
@@ -76,44 +80,53 @@ class TwoPaths(nn.Module):
         n_drop:int=1, # At how many of the lowest levels
     ):
         super().__init__()
-        if norm not in NORMS: raise InputError('norm', f'{norm!r} is not known', f'choose one of {", ".join(NORMS)}')
-        if width < 1 or depth < 0: raise InputError('width, depth', f'{width} and {depth}', 'give a width of at least 1 and a depth of at least 0')
+        if norm not in NORMS:
+            raise InputError('norm', f'{norm!r} is not known', f'choose one of {", ".join(NORMS)}')
+        if width < 1 or depth < 0:
+            raise InputError('width, depth', f'{width} and {depth}',
+                             'give a width of at least 1 and a depth of at least 0')
         ws = [width*2**i for i in range(depth+1)]
         self.down = nn.ModuleList(double_conv(a, b, norm, padding) for a,b in zip([c_in]+ws, ws))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a,b in zip(ws[:0:-1], ws[-2::-1]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2)
+                                for a,b in zip(ws[:0:-1], ws[-2::-1]))
         self.fuse = nn.ModuleList(double_conv(2*b, b, norm, padding) for b in ws[-2::-1])
         self.pool, self.drop, self.n_drop = nn.MaxPool2d(2), nn.Dropout(dropout), n_drop
         self.head = nn.Conv2d(width, c_out, 1)
         self.apply(init_he)
 
-    def paths(self, x:Tensor)->Tensor:
-        "From pictures to logits, down and up again."
-        skips = []
-        for i,block in enumerate(self.down):
-            x = block(self.pool(x) if i else x)
-            if i >= len(self.down) - self.n_drop: x = self.drop(x)
-            skips.append(x)
-        skips.pop()
-        for up,block in zip(self.up, self.fuse):
-            x = up(x)
-            x = block(torch.cat([crop(skips.pop(), x.shape[-2:]), x], 1))
-        return self.head(x)
+# %% ../nbs/03_unet.ipynb #6b8e83a5
+@patch
+def paths(self:TwoPaths, x:Tensor)->Tensor:
+    "From pictures to logits, down and up again."
+    skips = []
+    for i,block in enumerate(self.down):
+        x = block(self.pool(x) if i else x)
+        if i >= len(self.down) - self.n_drop: x = self.drop(x)
+        skips.append(x)
+    skips.pop()
+    for up,block in zip(self.up, self.fuse):
+        x = up(x)
+        x = block(torch.cat([crop(skips.pop(), x.shape[-2:]), x], 1))
+    return self.head(x)
 
+# %% ../nbs/03_unet.ipynb #11cfa07d
 def check_batch(
     x:Tensor, # What the user gave
     c_in:int, # Channels that the network takes
 ):
     "Raise `InputError` unless `x` is a batch of pictures."
     if x.dim() == 4 and x.shape[1] == c_in and x.is_floating_point(): return
-    raise InputError('x', f'shape {tuple(x.shape)} of {str(x.dtype)[6:]}', f'give floats in [0, 1] of shape (B, {c_in}, H, W)')
+    raise InputError('x', f'shape {tuple(x.shape)} of {str(x.dtype)[6:]}',
+                     f'give floats in [0, 1] of shape (B, {c_in}, H, W)')
 
 # %% ../nbs/03_unet.ipynb #8d53df34
 def lost_pixels(
     depth:int=4, # Steps down
-)->int: # Pixels, both sides together; even
+)->int: # Pixels, both ends of the side together; even
     "By how much a picture's side shrinks in the unpadded network."
     return 12*2**depth - 8
 
+# %% ../nbs/03_unet.ipynb #7bf1bfa5
 def fits(
     n:int, # Pixels of one side
     depth:int=4, # Steps down
@@ -122,10 +135,11 @@ def fits(
     out = n - lost_pixels(depth)
     return out > 0 and (out-4) % 2**depth == 0
 
+# %% ../nbs/03_unet.ipynb #445092e3
 def fitting_size(
     n:int, # Pixels of one side
     depth:int=4, # Steps down
-    nearest:bool=False, # Take the nearest size, be it smaller or larger? Else the smallest that is not below `n`
+    nearest:bool=False, # The nearest size, be it smaller? Else the smallest that is not below `n`
 )->int: # Pixels of the side
     "A side that fits."
     k = 2**depth
@@ -133,6 +147,7 @@ def fitting_size(
     steps = (n-least)/k
     return least + k*max(0, math.floor(steps+0.5) if nearest else math.ceil(steps))
 
+# %% ../nbs/03_unet.ipynb #ec611f93
 def output_size(
     n:int, # Pixels of one side that fits
     depth:int=4, # Steps down
@@ -140,17 +155,23 @@ def output_size(
     "What comes out of the unpadded network, or an error that names the nearest side that fits."
     if fits(n, depth): return n - lost_pixels(depth)
     near = fitting_size(n, depth, nearest=True)
-    raise InputError('size', f'a side of {n} pixels does not fit', f'the nearest that fits is {near}, of which {near-lost_pixels(depth)} come out')
+    raise InputError(
+        'size', f'a side of {n} pixels does not fit',
+        f'the nearest that fits is {near}, of which {near-lost_pixels(depth)} come out')
 
+# %% ../nbs/03_unet.ipynb #5964f722
 def check_size(
-    h:int, w:int, # Pixels
+    h:int, # Pixels of the picture's height
+    w:int, # Pixels of its width
     depth:int=4, # Steps down
 ):
     "Raise `InputError` unless a picture fits the unpadded network."
     if fits(h, depth) and fits(w, depth): return
     h2, w2, lost = fitting_size(h, depth, True), fitting_size(w, depth, True), lost_pixels(depth)
-    raise InputError('x', f'a picture of {w}x{h} pixels does not fit', f'the nearest size that fits is {w2}x{h2}, '
-                     f'of which {w2-lost}x{h2-lost} come out; `predict_tiles` takes any size')
+    raise InputError(
+        'x', f'a picture of {w}x{h} pixels does not fit',
+        f'the nearest size that fits is {w2}x{h2}, '
+        f'of which {w2-lost}x{h2-lost} come out; `predict_tiles` takes any size')
 
 # %% ../nbs/03_unet.ipynb #86d3f078
 class UNet2015(TwoPaths):
@@ -163,13 +184,15 @@ class UNet2015(TwoPaths):
         dropout:float=0.5, # At the two lowest levels
     ):
         super().__init__(c_in, n_classes, width, depth, dropout=dropout, n_drop=2)
-        self.config = dict(c_in=c_in, n_classes=n_classes, width=width, depth=depth, dropout=dropout)
+        self.config = dict(c_in=c_in, n_classes=n_classes, width=width, depth=depth,
+                           dropout=dropout)
 
     def forward(self, x:Tensor)->Tensor:
         check_batch(x, self.config['c_in'])
         check_size(*x.shape[-2:], self.config['depth'])
         return self.paths(x)
 
+# %% ../nbs/03_unet.ipynb #1e2042f9
 def count_parameters(
     model:nn.Module, # Any network
 )->int:
@@ -182,17 +205,12 @@ def mirror(
     n:int, # Pixels of the span
     size:int, # Pixels of the picture's side
 )->Tensor: # (n,) int64, in [0, size)
-    "Where to read the pixels from `start` on, with the picture mirrored at its border pixels as often as needed."
+    "Where to read the pixels from `start` on, with the picture mirrored as often as needed."
     period = max(2*(size-1), 1)
     i = torch.arange(start, start+n) % period
     return torch.minimum(i, period-i) if size > 1 else i*0
 
-def check_eval(
-    model:nn.Module, # Any network
-):
-    "Raise `InputError` if a network is in training mode."
-    if model.training: raise InputError('model', 'it is in training mode, in which it drops features and uses the statistics of the batch', 'call model.eval() first')
-
+# %% ../nbs/03_unet.ipynb #edc8cb82
 def tile_starts(
     n:int, # Pixels of the picture's side
     tile:int, # Pixels of the input tile's side at most
@@ -202,20 +220,30 @@ def tile_starts(
     tile = min(tile, fitting_size(n+lost_pixels(depth), depth))
     out = output_size(tile, depth)
     step = out - out % 2**depth
-    if n > out and not step: raise InputError('tile', f'{out} pixels come out of {tile}, but tiles lie {2**depth} apart', f'take {tile+2**depth} or more')
+    if n > out and not step:
+        raise InputError('tile', f'{out} pixels come out of {tile}, but tiles lie {2**depth} apart',
+                         f'take {tile+2**depth} or more')
     return tile, [0] if n <= out else list(range(0, n-out+step, step))
+
+# %% ../nbs/03_unet.ipynb #dd14e42b
+def _check_eval(model):
+    "Raise `InputError` if a network is in training mode."
+    if not model.training: return
+    raise InputError('model', 'it is in training mode, in which it drops features and uses '
+                     'the statistics of the batch', 'call model.eval() first')
 
 @torch.no_grad()
 def predict_tiles(
     model:UNet2015, # In evaluation mode
     x:Tensor, # (B, c_in, H, W) of any size, from 1 pixel on
-    tile:int=572, # Pixels of the input tile's side, one that fits; less is taken where a picture needs less
+    tile:int=572, # Pixels of the input tile's side, one that fits; less where a picture needs less
 )->Tensor: # (B, n_classes, H, W), logits
-    "Overlap-tile prediction with mirrored borders (figure 2): the numbers of one pass, in the memory of one tile."
-    check_eval(model); check_batch(x, model.config['c_in'])
-    output_size(tile, model.config['depth'])
+    "Overlap-tile prediction (figure 2): the numbers of one pass, in the memory of one tile."
+    _check_eval(model); check_batch(x, model.config['c_in'])
     (h, w), depth = x.shape[-2:], model.config['depth']
-    (th, tops), (tw, lefts), edge = tile_starts(h, tile, depth), tile_starts(w, tile, depth), lost_pixels(depth)//2
+    output_size(tile, depth)   # an error where it does not fit
+    (th, tops), (tw, lefts) = tile_starts(h, tile, depth), tile_starts(w, tile, depth)
+    edge = lost_pixels(depth)//2
     y = x.new_empty(len(x), model.config['n_classes'], h, w)
     for t,l in product(tops, lefts):
         rows, cols = mirror(t-edge, th, h), mirror(l-edge, tw, w)
@@ -235,7 +263,8 @@ class UNet(TwoPaths):
         dropout:float=0., # At the end of the contracting path
     ):
         super().__init__(c_in, c_out, width, depth, norm, padding=1, dropout=dropout)
-        self.config = dict(c_in=c_in, c_out=c_out, width=width, depth=depth, norm=norm, dropout=dropout)
+        self.config = dict(c_in=c_in, c_out=c_out, width=width, depth=depth, norm=norm,
+                           dropout=dropout)
 
     def forward(self, x:Tensor)->Tensor:
         check_batch(x, self.config['c_in'])
@@ -244,42 +273,54 @@ class UNet(TwoPaths):
         self.check_norm(x)
         return self.paths(x)[..., :h, :w]
 
-    def check_norm(self, x:Tensor):
-        "Raise `InputError` where the lowest level has one value to take a mean and a spread of."
-        k, last = 2**self.config['depth'], self.down[-1][-2]
-        if max(x.shape[-2:]) > k or self.config['norm'] == 'none': return
-        if self.config['norm'] == 'batch': one = self.training and len(x) == 1
-        else: one = last.num_channels == last.num_groups
-        if one: raise InputError('x', f'{k}x{k} pixels leave the norm a single value a channel', f'one side needs at least {k+1} pixels, or choose another norm')
-
+# %% ../nbs/03_unet.ipynb #c822009c
 def pad_to_multiple(
     x:Tensor, # (B, C, H, W)
     k:int, # 2**depth
 )->Tensor: # (B, C, H', W') with sides that `k` divides
     "Pad at the right and below with the nearest pixels."
     h, w = x.shape[-2:]
-    if min(h, w) < k: raise InputError('x', f'a picture of {w}x{h} pixels is too small', f'each side needs at least {k} pixels')
+    if min(h, w) < k:
+        raise InputError('x', f'a picture of {w}x{h} pixels is too small',
+                         f'each side needs at least {k} pixels')
     ph, pw = -h % k, -w % k
     return F.pad(x, (0, pw, 0, ph), mode='replicate') if ph or pw else x
+
+# %% ../nbs/03_unet.ipynb #53167809
+@patch
+def check_norm(self:UNet, x:Tensor):
+    "Raise `InputError` where the lowest level has one value to take a mean and a spread of."
+    k, last = 2**self.config['depth'], self.down[-1][-2]
+    if max(x.shape[-2:]) > k or self.config['norm'] == 'none': return
+    if self.config['norm'] == 'batch': one = self.training and len(x) == 1
+    else: one = last.num_channels == last.num_groups
+    if one:
+        raise InputError('x', f'{k}x{k} pixels leave the norm a single value a channel',
+                         f'one side needs at least {k+1} pixels, or choose another norm')
 
 # %% ../nbs/03_unet.ipynb #ef091c61
 def layer_table(
     model:nn.Module, # A `UNet` or `UNet2015`
     size=(176,256), # (H, W) of the picture
-)->pd.DataFrame: # One row a layer that has parameters, in the order of computation: layer, kind, channels, height, width, parameters, flops
-    "What each layer puts out and costs, for one picture."
+)->pd.DataFrame: # Its columns: layer, kind, channels, height, width, parameters, flops
+    "What each layer with parameters puts out and costs, for one picture, in their order."
     rows, names = [], {m: n for n,m in model.named_modules()}
     def note(m, args, out):
         conv = isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))
-        rows.append((names[m], type(m).__name__, *out.shape[1:], count_parameters(m), 2*out.numel()*n_incoming(m)//m.groups if conv else 0))
-    leaves = [m for m in model.modules() if not list(m.children()) and any(True for _ in m.parameters())]
+        rows.append((names[m], type(m).__name__, *out.shape[1:], count_parameters(m),
+                     2*out.numel()*n_incoming(m)//m.groups if conv else 0))
+
+    leaves = [m for m in model.modules() if not list(m.children()) and list(m.parameters())]
     hooks = [m.register_forward_hook(note) for m in leaves]
     tensors = {k: v.to('meta') for k,v in [*model.named_parameters(), *model.named_buffers()]}
-    try: torch.func.functional_call(model, tensors, torch.empty(1, model.config['c_in'], *size, device='meta'))
+    x = torch.empty(1, model.config['c_in'], *size, device='meta')
+    try: torch.func.functional_call(model, tensors, x)
     finally:
         for h in hooks: h.remove()
-    return pd.DataFrame(rows, columns=['layer', 'kind', 'channels', 'height', 'width', 'parameters', 'flops'])
+    columns = ['layer', 'kind', 'channels', 'height', 'width', 'parameters', 'flops']
+    return pd.DataFrame(rows, columns=columns)
 
+# %% ../nbs/03_unet.ipynb #dea6ee86
 def count_flops(
     model:nn.Module, # A `UNet` or `UNet2015`
     size=(176,256), # (H, W) of the picture
@@ -298,6 +339,7 @@ def receptive_field(
         field += 2*2*step
     return field
 
+# %% ../nbs/03_unet.ipynb #272bcfaf
 def field_of_logit(
     at:int, # The logit's row or column
     depth:int=4, # Steps down
@@ -315,14 +357,18 @@ def export_onnx(
     path, # Where the file shall be
     size=(176,256), # (H, W) that it takes
 )->str: # The same path
-    "Write a network as an ONNX file: `picture` (B, c_in, H, W) float32 → `logits` (B, c_out, H, W), any B."
-    check_eval(model)
+    "Write an ONNX file: `picture` (B, c_in, H, W) float32 → `logits` (B, c_out, H, W), any B."
+    _check_eval(model)
     try: import onnxruntime, onnxscript
-    except ImportError as e: raise InputError('ONNX', f'{e.name} is not installed', "pip install 'fetal_seg[onnx]'") from e
+    except ImportError as e:
+        raise InputError('ONNX', f'{e.name} is not installed',
+                         "pip install 'fetal_seg[onnx]'") from e
     p = next(model.parameters())
     x = torch.zeros(2, model.config['c_in'], *size, dtype=p.dtype, device=p.device)
-    program = torch.onnx.export(model, (x,), dynamo=True, input_names=['picture'], output_names=['logits'],
+    program = torch.onnx.export(model, (x,), dynamo=True, input_names=['picture'],
+                                output_names=['logits'],
                                 dynamic_shapes=[{0: torch.export.Dim('batch')}], verbose=False)
-    for o in [program.model, program.model.graph, *program.model.graph.all_nodes()]: o.metadata_props.clear()
+    for o in [program.model, program.model.graph, *program.model.graph.all_nodes()]:
+        o.metadata_props.clear()
     with atomic_path(path) as tmp: program.save(tmp, external_data=False)
     return path

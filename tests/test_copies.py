@@ -1,4 +1,6 @@
-"Near duplicates: found again after what happens to pictures, kept on one side of a split, told by verify; and the real ones (FETAL_SEG_BUSI)."
+"""Near duplicates: found again after what happens to pictures, kept on one side of a split,
+found by verify; and the real ones (FETAL_SEG_BUSI).
+"""
 import io, os, time, tracemalloc, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -7,18 +9,28 @@ from fetal_seg.copies import DIGITS, copy_groups, get_limits, get_views, look
 from fetal_seg.data import add_exams, fold_cases, split_cases
 from fetal_seg.phantom import simulate
 
-def jpeg(img, rng): f = io.BytesIO(); Image.fromarray(img).save(f, 'JPEG', quality=25); return np.asarray(Image.open(f))
-def smaller(img, rng): return np.asarray(Image.fromarray(img).resize((int(0.9*img.shape[1]), int(0.9*img.shape[0])), Image.Resampling.BILINEAR))
+def jpeg(img, rng):
+    f = io.BytesIO()
+    Image.fromarray(img).save(f, 'JPEG', quality=25)
+    return np.asarray(Image.open(f))
+def smaller(img, rng):
+    return np.asarray(
+        Image.fromarray(img).resize((int(0.9*img.shape[1]), int(0.9*img.shape[0])),
+                                    Image.Resampling.BILINEAR))
 def gain(img, rng): return np.clip(1.25*img.astype(float) + 8, 0, 255).astype(np.uint8)
 def gamma(img, rng): return (255*(img/255)**0.75).astype(np.uint8)
-def cut(img, rng): t, b, l, r = (rng.uniform(0, 0.02, 4)*np.repeat(img.shape, 2)).astype(int); return img[t:img.shape[0]-b, l:img.shape[1]-r]
+def cut(img, rng):
+    t, b, l, r = (rng.uniform(0, 0.02, 4)*np.repeat(img.shape, 2)).astype(int)
+    return img[t:img.shape[0] - b, l:img.shape[1] - r]
 def mirrored(img, rng): return img[:,::-1]
 def written_on(img, rng):
     im, (h, w) = Image.fromarray(img), img.shape
     pen, (x, y) = ImageDraw.Draw(im), rng.uniform(0.2, 0.6, 2)*(w, h)
     pen.text((0.05*w, 0.88*h), 'RT BREAST', fill=255)
     pen.line((x, y, x + 0.25*w, y + 0.2*h), fill=255, width=1)
-    for dx,dy in ((0, 0), (0.25*w, 0.2*h)): pen.line((x+dx-4, y+dy, x+dx+4, y+dy), fill=255); pen.line((x+dx, y+dy-4, x+dx, y+dy+4), fill=255)
+    for dx, dy in ((0, 0), (0.25*w, 0.2*h)):
+        pen.line((x + dx - 4, y + dy, x + dx + 4, y + dy), fill=255)
+        pen.line((x + dx, y + dy - 4, x + dx, y + dy + 4), fill=255)
     return np.asarray(im)
 EDITS = (jpeg, smaller, gain, gamma, cut, mirrored, written_on)
 
@@ -32,18 +44,25 @@ def test_a_copy_is_found_again(sims, edit):
     group = copy_groups([*looks, *(look(edit(s, rng)) for s in sims)])
     hit = group[60:] == group[:60]
     assert hit.mean() >= (0.95 if edit is cut else 1), (~hit).sum()
-    assert len(set(group[:60])) == 60                                    # and strangers stay strangers
+    # and strangers stay strangers
+    assert len(set(group[:60])) == 60
 
 def table(pictures):
     "Cases of which nothing is known but how they look."
-    return pd.DataFrame(dict(case=[f'p{i}' for i in range(len(pictures))], image=[f'p{i}.png' for i in range(len(pictures))], annotation_sha256='', dhash='0'*16,
-                             image_sha256=[f'{i:012}' for i in range(len(pictures))], look=[look(p) for p in pictures], height=1, width=1))
+    return pd.DataFrame(
+        dict(case=[f'p{i}' for i in range(len(pictures))],
+             image=[f'p{i}.png' for i in range(len(pictures))], annotation_sha256='', dhash='0'*16,
+             image_sha256=[f'{i:012}' for i in range(len(pictures))],
+             look=[look(p) for p in pictures], height=1, width=1))
 
 def test_no_copy_is_on_another_side(sims):
     rng, pictures, origin = np.random.default_rng(1), list(sims), list(range(60))
     for i in range(0, 60, 2):
-        for edit in rng.permutation(EDITS)[:int(rng.integers(1, 4))]: pictures.append(edit(sims[i], rng)); origin.append(i)
-    with pytest.warns(UserWarning, match='are near duplicates of others'): cases = add_exams(table(pictures)).assign(origin=origin)
+        for edit in rng.permutation(EDITS)[:int(rng.integers(1, 4))]:
+            pictures.append(edit(sims[i], rng))
+            origin.append(i)
+    with pytest.warns(UserWarning, match='are near duplicates of others'):
+        cases = add_exams(table(pictures)).assign(origin=origin)
     kept = cases.groupby('origin').exam.nunique()
     assert (kept == 1).mean() > 0.96 and set(cases.exam_source) == {'copies', 'none'}
     whole = cases[cases.origin.map(kept) == 1]
@@ -52,7 +71,7 @@ def test_no_copy_is_on_another_side(sims):
         assert (fold_cases(whole, 5, seed).groupby('origin').fold.nunique() == 1).all()
 
 def test_what_is_known_is_not_overruled(sims):
-    "Two exams that the user names stay two, though they look alike; a stranger joins the one it copies."
+    "Two exams that the user names stay two, though they look alike; a copy joins its own."
     rng = np.random.default_rng(2)
     cases = table([sims[0], gain(sims[0], rng), sims[1], jpeg(sims[1], rng), sims[2]])
     cases['image'] = ['e1/a.png', 'e2/b.png', 'e3/c.png', 'x.png', 'y.png']
@@ -68,7 +87,8 @@ def test_all_known_costs_nothing(sims, monkeypatch):
 
 def test_order_blocks_and_what_is_missing(sims):
     rng = np.random.default_rng(3)
-    looks = np.array([look(s) for s in sims[:20]] + [look(jpeg(s, rng)) for s in sims[:10]] + ['', np.nan, None, ''], dtype=object)
+    looks = [look(s) for s in sims[:20]] + [look(jpeg(s, rng)) for s in sims[:10]]
+    looks = np.array([*looks, '', np.nan, None, ''], dtype=object)
     group = copy_groups(looks)
     assert group.tolist() == [*range(20), *range(10), 30, 31, 32, 33]
     for seed in range(5):
@@ -109,17 +129,21 @@ def test_ten_thousand_in_seconds_and_flat():
 @pytest.fixture(scope='module')
 def busi():
     folder = os.environ.get('FETAL_SEG_BUSI')
-    return Path(folder) if folder and Path(folder).is_dir() else pytest.skip('FETAL_SEG_BUSI names no folder')
+    return Path(folder) if folder and Path(folder).is_dir() else pytest.skip(
+        'FETAL_SEG_BUSI names no folder')
 
 def test_busi_has_no_copy_on_another_side(busi):
     "Needs the pictures of BUSI, as PNG, in the layout of its download."
     from fetal_seg.data import add_fingerprints, find_cases
     cases, _ = find_cases(busi, 'busi')
-    with pytest.warns(UserWarning, match='near duplicates'): cases = add_exams(add_fingerprints(cases, busi))
+    with pytest.warns(UserWarning, match='near duplicates'):
+        cases = add_exams(add_fingerprints(cases, busi))
     group = copy_groups(list(cases['look']))
     n = len(cases)
-    assert 0.7*n < len(set(group)) < 0.8*n                               # 366 groups of 483; the whole has some 610 of 780
-    assert np.bincount(np.bincount(group)).size <= 8                     # no chain runs through the set
+    # 366 groups of 483; the whole has some 610 of 780
+    assert 0.7*n < len(set(group)) < 0.8*n
+    # no chain runs through the set
+    assert np.bincount(np.bincount(group)).size <= 8
     for seed in range(20):
         assert (split_cases(cases, seed=seed).groupby(group).split.nunique() == 1).all()
         assert (fold_cases(cases, 5, seed).groupby(group).fold.nunique() == 1).all()
@@ -131,10 +155,11 @@ def test_the_real_heads_are_not_merged(raw):
     cases, _ = read_raw(raw)
     group = copy_groups(list(cases['look']))
     assert set(s.split(':')[0] for s in cases.exam_source) == {'table'}
-    assert (cases.groupby(group).exam.nunique() == 1).all() and 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
+    assert (cases.groupby(group).exam.nunique() == 1).all()
+    assert 8 <= (pd.Series(group).value_counts() > 1).sum() <= 14
 
 def test_names_of_groups_stay_when_pictures_are_added(sims):
-    "Pictures of no group never rename one; a further copy does only where its digest is the smallest of the group."
+    "Pictures of no group never rename one; a further copy does where its digest is the smallest."
     rng = np.random.default_rng(0)
     pictures = [*sims[:20], *(jpeg(s, rng) for s in sims[:6])]
     with warnings.catch_warnings():
@@ -149,4 +174,5 @@ def test_names_of_groups_stay_when_pictures_are_added(sims):
     shuffled = table(pictures).sample(frac=1, random_state=1).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        assert add_exams(shuffled).set_index('case').exam.to_dict() == before.set_index('case').exam.to_dict()
+        by_case = lambda t: t.set_index('case').exam.to_dict()
+        assert by_case(add_exams(shuffled)) == by_case(before)

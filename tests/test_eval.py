@@ -1,4 +1,5 @@
-"Evaluation as people meet it: classes and kinds of two folders, several masks a picture, options that have no effect, intervals that are none."
+"""Evaluation as people meet it: classes and kinds of two folders, several masks a picture,
+options that have no effect, intervals that are none."""
 import json, re, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -7,13 +8,18 @@ from fetal_seg import cli
 from fetal_seg.core import InputError
 from fetal_seg.data import LAYOUTS
 from fetal_seg.detect import Froc, count_lesions
-from fetal_seg.eval import detected_line, evaluate_folders, folder_kinds, headline, list_masks, open_folders, save_report, shown_intervals, summary, summary_markdown
+from fetal_seg.eval import (detected_line, evaluate_folders, folder_kinds, headline, list_masks,
+                            open_folders, save_report, shown_intervals, summary, summary_markdown)
 from fetal_seg.metrics import interval_text, score_case
 from fetal_seg.predict import postprocess
 
 def write(path, a):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(a, np.uint8)).save(path)
+
+def scored(folder, *options):
+    "What fetal_seg_eval returns for the folders pred and truth."
+    return cli.evaluate(['--pred', str(folder/'pred'), '--truth', str(folder/'truth'), *options])
 
 def box(value, top=10, left=10, size=20, shape=(48, 64)):
     a = np.zeros(shape, np.uint8); a[top:top+size, left:left+size] = value
@@ -27,13 +33,16 @@ def ring(shape=(48, 64)):
 @pytest.fixture
 def classes(tmp_path):
     "Annotations of the classes 1 and 2; the last of 1 alone."
-    for i in range(4): write(tmp_path/'truth'/f'{i}.png', box(1) + (box(2, left=40) if i < 3 else 0))
+    for i in range(4):
+        write(tmp_path/'truth'/f'{i}.png', box(1) + (box(2, left=40) if i < 3 else 0))
     return tmp_path
 
 # Which class
 
 def test_one_other_class_is_empty_and_not_foreground(classes):
-    for i in range(4): write(classes/'pred'/f'{i}.png', [box(2, left=40), box(1), box(1) + box(2, left=40), box(1)][i])
+    for i in range(4):
+        mask = [box(2, left=40), box(1), box(1) + box(2, left=40), box(1)][i]
+        write(classes/'pred'/f'{i}.png', mask)
     s, problems = evaluate_folders(classes/'pred', classes/'truth', region=2)
     assert s.dice.tolist() == [1, 0, 1, 1] and s.area.tolist()[1] == 0 and problems.empty
     assert s.area_truth.tolist()[3] == 0 and s.lesions_truth.tolist() == [1, 1, 1, 0]
@@ -41,7 +50,8 @@ def test_one_other_class_is_empty_and_not_foreground(classes):
 def test_predictions_of_one_other_class_only(classes):
     "No file is of two values (0 and 255): read by label, empty, and a warning."
     for i in range(4): write(classes/'pred'/f'{i}.png', box(1))
-    with pytest.warns(UserWarning, match=r'No prediction has the class 2 \(they have: 1\)'): s, _ = evaluate_folders(classes/'pred', classes/'truth', region=2)
+    with pytest.warns(UserWarning, match=r'No prediction has the class 2 \(they have: 1\)'):
+        s, _ = evaluate_folders(classes/'pred', classes/'truth', region=2)
     assert (s.area == 0).all() and s.dice.tolist() == [0, 0, 0, 1]
 
 @pytest.mark.parametrize('side', ['pred', 'truth'])
@@ -49,65 +59,96 @@ def test_two_values_stand_for_the_class(classes, side, capsys):
     "0 and 255 on one side, labels on the other; an empty file among them changes nothing."
     (classes/'truth').rename(classes/('truth' if side == 'pred' else 'pred'))
     for i in range(4): write(classes/side/f'{i}.png', box(255*(i < 3), left=40))
-    with pytest.warns(UserWarning, match='of two values') as told: s, _ = evaluate_folders(classes/'pred', classes/'truth', region='2')
+    with pytest.warns(UserWarning, match='of two values') as told:
+        s, _ = evaluate_folders(classes/'pred', classes/'truth', region='2')
     assert (s.dice == 1).all() and sum('of two values' in str(w.message) for w in told) == 1
     capsys.readouterr()
-    assert cli.evaluate(['--pred', str(classes/'pred'), '--truth', str(classes/'truth'), '--region', '2', '--out', str(classes/'out')]) == 0
+    assert scored(classes, '--region', '2', '--out', str(classes/'out')) == 0
     out, err = capsys.readouterr()
-    assert err.count('of two values') == 1 and 'for the class 2' in out and 'the class 2 (' not in out
+    assert err.count('of two values') == 1 and 'for the class 2' in out
+    assert 'the class 2 (' not in out
 
 @pytest.mark.parametrize('values', [(1, 1), (255, 1), (255, 255), (1, 255)])
 def test_a_class_that_no_file_holds_is_refused(tmp_path, values, capsys):
-    for i in range(3): write(tmp_path/'pred'/f'{i}.png', box(values[0])); write(tmp_path/'truth'/f'{i}.png', box(values[1]))
-    assert cli.evaluate(['--pred', str(tmp_path/'pred'), '--truth', str(tmp_path/'truth'), '--region', '7']) == 2
+    for i in range(3):
+        write(tmp_path/'pred'/f'{i}.png', box(values[0]))
+        write(tmp_path/'truth'/f'{i}.png', box(values[1]))
+    assert scored(tmp_path, '--region', '7') == 2
     err = capsys.readouterr().err.strip()
-    assert '\n' not in err and '--region: no annotation has the class 7' in err and f'annotations have: {values[1]}' in err and 'or any' in err
+    assert '\n' not in err and '--region: no annotation has the class 7' in err
+    assert f'annotations have: {values[1]}' in err and 'or any' in err
 
 def test_without_a_region_nothing_of_this_happens(tmp_path):
-    for i in range(3): write(tmp_path/'pred'/f'{i}.png', box(1)); write(tmp_path/'truth'/f'{i}.png', box(255))
+    for i in range(3):
+        write(tmp_path/'pred'/f'{i}.png', box(1))
+        write(tmp_path/'truth'/f'{i}.png', box(255))
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        for region in (None, 'any'): assert (evaluate_folders(tmp_path/'pred', tmp_path/'truth', region=region)[0].dice == 1).all()
+        for region in (None, 'any'):
+            s, _ = evaluate_folders(tmp_path/'pred', tmp_path/'truth', region=region)
+            assert (s.dice == 1).all()
 
 # Outlines or filled masks
 
 def names(ending, n=3): return {str(i): (Path(f'{i}{ending}.png'),) for i in range(n)}
 
-@pytest.mark.parametrize('pred,truth,annotation,kinds', [
-    ('_mask', '_Annotation', 'auto', ('filled', 'outline')), ('', '', 'auto', ('filled', 'filled')), ('_Annotation', '_Annotation', 'auto', ('outline', 'outline')),
-    ('_mask', '', 'outline', ('filled', 'outline')), ('', '', 'outline', ('outline', 'outline')), ('', '_Annotation', 'ellipse', ('filled', 'ellipse')),
-    ('_mask', '_mask', 'filled', ('filled', 'filled')), ('_Annotation', '_mask', 'filled', ('outline', 'filled'))])
+@pytest.mark.parametrize('pred,truth,annotation,kinds',
+                         [('_mask', '_Annotation', 'auto', ('filled', 'outline')),
+                          ('', '', 'auto', ('filled', 'filled')),
+                          ('_Annotation', '_Annotation', 'auto', ('outline', 'outline')),
+                          ('_mask', '', 'outline', ('filled', 'outline')),
+                          ('', '', 'outline', ('outline', 'outline')),
+                          ('', '_Annotation', 'ellipse', ('filled', 'ellipse')),
+                          ('_mask', '_mask', 'filled', ('filled', 'filled')),
+                          ('_Annotation', '_mask', 'filled', ('outline', 'filled'))])
 def test_kinds_of_two_folders(pred, truth, annotation, kinds):
     assert tuple(k for k,_ in folder_kinds(names(pred), names(truth), annotation)) == kinds
 
 def test_a_prediction_is_never_closed_or_fitted(tmp_path):
     "Thin, bent and hollow predictions beside outlines, declared or not."
-    odd = [ring(), box(255, 5, 5, 3) + box(255, 40, 55, 3), np.eye(48, 64)*255, np.pad(ring()[:30], ((0, 18), (0, 0)))]
-    for i,m in enumerate(odd): write(tmp_path/'pred'/f'{i}_mask.png', m); write(tmp_path/'truth'/f'{i}.png', ring())
+    odd = [ring(), box(255, 5, 5, 3) + box(255, 40, 55, 3), np.eye(48, 64)*255,
+           np.pad(ring()[:30], ((0, 18), (0, 0)))]
+    for i, m in enumerate(odd):
+        write(tmp_path/'pred'/f'{i}_mask.png', m)
+        write(tmp_path/'truth'/f'{i}.png', ring())
     for annotation in ('auto', 'outline', 'ellipse', 'filled'):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             s, problems = evaluate_folders(tmp_path/'pred', tmp_path/'truth', annotation=annotation)
-        assert problems.empty and (s.tp + s.fp).tolist() == [np.count_nonzero(m) for m in odd], annotation
+        assert problems.empty, annotation
+        assert (s.tp + s.fp).tolist() == [np.count_nonzero(m) for m in odd], annotation
 
 def test_outlines_against_themselves(tmp_path):
-    for i in range(3): write(tmp_path/'raw'/f'{i}_Annotation.png', ring()); write(tmp_path/'raw'/f'{i}.png', box(90)); write(tmp_path/'plain'/f'{i}.png', ring())
+    for i in range(3):
+        write(tmp_path/'raw'/f'{i}_Annotation.png', ring())
+        write(tmp_path/'raw'/f'{i}.png', box(90))
+        write(tmp_path/'plain'/f'{i}.png', ring())
     s, problems = evaluate_folders(tmp_path/'raw', tmp_path/'raw')
-    assert (s.dice == 1).all() and len(s) == 3 and problems.empty and (s.area > 0.3).all()   # filled on both sides
-    assert (evaluate_folders(tmp_path/'plain', tmp_path/'plain', annotation='outline')[0].area > 0.3).all()
+    # filled on both sides
+    assert (s.dice == 1).all() and len(s) == 3 and problems.empty and (s.area > 0.3).all()
+    s, _ = evaluate_folders(tmp_path/'plain', tmp_path/'plain', annotation='outline')
+    assert (s.area > 0.3).all()
 
 def test_kinds_are_printed_and_doubtful_ones_warned_of(tmp_path, capsys):
-    for i in range(4): write(tmp_path/'pred'/f'{i}_mask.png', box(255, size=30)); write(tmp_path/'truth'/f'{i}.png', ring())
-    assert cli.evaluate(['--pred', str(tmp_path/'pred'), '--truth', str(tmp_path/'truth'), '--out', str(tmp_path/'out')]) == 0
+    for i in range(4):
+        write(tmp_path/'pred'/f'{i}_mask.png', box(255, size=30))
+        write(tmp_path/'truth'/f'{i}.png', ring())
+    assert scored(tmp_path, '--out', str(tmp_path/'out')) == 0
     out, err = capsys.readouterr()
     lines = [l for l in out.splitlines() if l.startswith(('predictions: ', 'annotations: '))]
-    assert len(lines) == 2 and all('filled masks' in l for l in lines) and json.loads((tmp_path/'out'/'summary.json').read_text())['how_scored']['read_as'] == lines
-    assert '4 of 4 annotations enclose more than they draw' in err and '--annotation outline' in err and 'predictions enclose' not in err
-    assert cli.evaluate(['--pred', str(tmp_path/'pred'), '--truth', str(tmp_path/'truth'), '--annotation', 'outline']) == 0
+    assert len(lines) == 2 and all('filled masks' in l for l in lines)
+    assert json.loads((tmp_path/'out'/'summary.json').read_text())['how_scored']['read_as'] == lines
+    assert '4 of 4 annotations enclose more than they draw' in err and '--annotation outline' in err
+    assert 'predictions enclose' not in err
+    assert scored(tmp_path, '--annotation', 'outline') == 0
     out, err = capsys.readouterr()
     assert 'annotations: outlines' in out and 'predictions: filled' in out and 'warning' not in err
-    with pytest.warns(UserWarning, match='4 of 4 predictions enclose .* call their files NAME_Annotation'): evaluate_folders(tmp_path/'truth', tmp_path/'pred')
-    with pytest.warns(UserWarning, match='Taken as outlines .* 4 of 4 annotations are solid.*--annotation filled'): evaluate_folders(tmp_path/'truth', tmp_path/'pred', annotation='outline')
+    with pytest.warns(UserWarning,
+                      match='4 of 4 predictions enclose .* call their files NAME_Annotation'):
+        evaluate_folders(tmp_path/'truth', tmp_path/'pred')
+    says = 'Taken as outlines .* 4 of 4 annotations are solid.*--annotation filled'
+    with pytest.warns(UserWarning, match=says):
+        evaluate_folders(tmp_path/'truth', tmp_path/'pred', annotation='outline')
 
 # Several masks of a picture
 
@@ -116,19 +157,27 @@ def test_masks_of_one_picture_are_united(tmp_path, several):
     a, b = box(255), box(255, 10, 40)
     for side in ('pred', 'truth'):
         folder = tmp_path/side/('benign' if side == 'truth' else '')
-        if several in (side, 'both'): write(folder/'benign (1)_mask.png', a); write(folder/'benign (1)_mask_1.png', b)
+        if several in (side, 'both'):
+            write(folder/'benign (1)_mask.png', a)
+            write(folder/'benign (1)_mask_1.png', b)
         else: write(folder/'benign (1)_mask.png', a | b)
         write(folder/'benign (1).png', box(99))
     s, problems = evaluate_folders(tmp_path/'pred', tmp_path/'truth')
-    assert s.case.tolist() == ['benign (1)'] and s.dice[0] == 1 and s.lesions_truth[0] == 2 and problems.empty
+    assert s.case.tolist() == ['benign (1)'] and s.dice[0] == 1 and s.lesions_truth[0] == 2
+    assert problems.empty
 
 def test_masks_of_one_picture_in_two_sizes_and_in_two_folders(tmp_path):
-    for d in ('pred', 'truth'): write(tmp_path/d/'x_mask.png', box(255)); write(tmp_path/d/'y_mask.png', box(255))
+    for d in ('pred', 'truth'):
+        write(tmp_path/d/'x_mask.png', box(255))
+        write(tmp_path/d/'y_mask.png', box(255))
     write(tmp_path/'pred'/'x_mask_1.png', np.zeros((8, 8)))
     s, problems = evaluate_folders(tmp_path/'pred', tmp_path/'truth')
-    assert s.case.tolist() == ['y'] and problems.reason[0].startswith('x_mask_1.png: 8x8 pixels, but x_mask.png, a mask of the same picture, has 64x48')
+    assert s.case.tolist() == ['y']
+    says = 'x_mask_1.png: 8x8 pixels, but x_mask.png, a mask of the same picture, has 64x48'
+    assert problems.reason[0].startswith(says)
     write(tmp_path/'truth'/'sub'/'x_mask_1.png', box(255))
-    with pytest.raises(InputError, match='2 files stand for the case x'): list_masks(tmp_path/'truth', ('_mask', ''))
+    with pytest.raises(InputError, match='2 files stand for the case x'):
+        list_masks(tmp_path/'truth', ('_mask', ''))
 
 # What has no effect is refused
 
@@ -155,7 +204,8 @@ def lesions(n=12, exams=None):
     for i in range(n):
         t = box(1)*(i % 3 > 0) + box(1, 10, 40)*(i % 3 > 1)
         m = box(1)*(i % 4 > 0)
-        rows.append(dict(case=f'c{i}', exam=f'e{i}' if exams is None else exams, heat_max=0.9, **score_case(m, t), **count_lesions(m, t)))
+        rows.append(dict(case=f'c{i}', exam=f'e{i}' if exams is None else exams, heat_max=0.9,
+                         **score_case(m, t), **count_lesions(m, t)))
     return pd.DataFrame(rows)
 
 def test_the_report_says_what_the_curve_is_of(tmp_path):
@@ -168,23 +218,34 @@ def test_the_report_says_what_the_curve_is_of(tmp_path):
 
 def test_intervals_that_are_none(tmp_path):
     s = lesions(n=9)
-    one = {'one exam': s.assign(exam='a'), 'one case': s[:1], 'all equal': s.assign(dice=0.5, iou=0.25)}
-    for kind,t in one.items():
+    none = {'one exam': s.assign(exam='a'), 'one case': s[:1],
+            'all equal': s.assign(dice=0.5, iou=0.25)}
+    for kind, t in none.items():
         t = t.reset_index(drop=True)
         m = summary(t)
-        texts = [cli.scores_text(json.loads(json.dumps(m))), save_report(tmp_path/'r.html', t).read_text(), summary_markdown(m), ' '.join(str(c) for c in headline(m))]
-        says = 'every draw of exams gives the same' if kind == 'all equal' else 'no interval: one exam'
-        for text in texts: assert 'nan to nan' not in text and not re.search(r'(?:interval|exams) 0\.50+ to 0\.50+\b', text), kind
-        for text in (texts[0], texts[1], texts[3]): assert says in text, kind
-    assert interval_text(1., 1.) == 'no interval: every draw of exams gives the same' and interval_text(.25, .5, '.2f', 'from ') == 'from 0.25 to 0.50'
+        texts = [cli.scores_text(json.loads(json.dumps(m))),
+                 save_report(tmp_path/'r.html', t).read_text(), summary_markdown(m),
+                 ' '.join(str(c) for c in headline(m))]
+        says = 'no interval: one exam'
+        if kind == 'all equal': says = 'every draw of exams gives the same'
+        for text in texts:
+            assert 'nan to nan' not in text, kind
+            assert not re.search(r'(?:interval|exams) 0\.50+ to 0\.50+\b', text), kind
+        for text in (texts[0], texts[1], texts[3]):
+            assert says in text, kind
+    assert interval_text(1., 1.) == 'no interval: every draw of exams gives the same'
+    assert interval_text(.25, .5, '.2f', 'from ') == 'from 0.25 to 0.50'
     t = shown_intervals(pd.DataFrame(dict(low=[.1, .5, None], high=[.2, .5, None])))
-    assert t.low.notna().tolist() == [True, False, False] and t.high.notna().tolist() == [True, False, False]
+    assert t.low.notna().tolist() == [True, False, False]
+    assert t.high.notna().tolist() == [True, False, False]
 
 def test_one_is_no_plural(tmp_path, capsys):
     write(tmp_path/'pred'/'x.png', box(255)); write(tmp_path/'truth'/'x.png', box(255))
-    assert cli.evaluate(['--pred', str(tmp_path/'pred'), '--truth', str(tmp_path/'truth'), '--out', str(tmp_path/'out')]) == 0
-    texts = [capsys.readouterr().out, (tmp_path/'out'/'report.html').read_text(), (tmp_path/'out'/'summary.md').read_text()]
-    for text in texts: assert not re.search(r'(?<![\d.])1 (cases|exams|pictures|seen cases|test cases)\b', text) and '1 case of 1 exam' in text
+    assert scored(tmp_path, '--out', str(tmp_path/'out')) == 0
+    files = [(tmp_path/'out'/n).read_text() for n in ('report.html', 'summary.md')]
+    plural = r'(?<![\d.])1 (cases|exams|pictures|seen cases|test cases)\b'
+    for text in (capsys.readouterr().out, *files):
+        assert not re.search(plural, text) and '1 case of 1 exam' in text
 
 # Detection
 
@@ -192,8 +253,11 @@ def test_detection_is_in_the_summary_and_at_the_end():
     m = json.loads(json.dumps(summary(lesions())))
     d = m['detection']
     assert {'sensitivity', 'specificity', 'false_positives', 'lesions', 'lesions_found'} <= set(d)
-    want = f'{d["lesions_found"]} of {d["lesions"]} found, {d["false_positives"]["mean"]:.2f} false a picture; sensitivity {d["sensitivity"]["mean"]:.2f} over 8 pictures; specificity'
-    assert detected_line(d).startswith(want) and cli.scores_text(m).splitlines()[-1].startswith('lesions: ' + want)
+    want = (f'{d["lesions_found"]} of {d["lesions"]} found, {d["false_positives"]["mean"]:.2f} '
+            f'false a picture; sensitivity {d["sensitivity"]["mean"]:.2f} over 8 pictures; '
+            'specificity')
+    assert detected_line(d).startswith(want)
+    assert cli.scores_text(m).splitlines()[-1].startswith('lesions: ' + want)
 
 # Helps
 
@@ -208,4 +272,6 @@ def test_helps_list_what_there_is(command, monkeypatch):
     assert set(layouts) <= set(LAYOUTS) and {'--layout', '--preset', '--region'} & set(helps)
     if '--layout' in helps: assert all(l in helps['--layout'] for l in layouts)
     if '--preset' in helps: assert all(p in helps['--preset'] for p in PRESETS)
-    if '--region' in helps: assert 'a value such as 2' in helps['--region'] and 'or any' in helps['--region'] and ("label's name" in helps['--region'] or command == 'evaluate')
+    if '--region' in helps:
+        assert 'a value such as 2' in helps['--region'] and 'or any' in helps['--region']
+        assert "label's name" in helps['--region'] or command == 'evaluate'

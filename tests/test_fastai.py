@@ -1,8 +1,10 @@
-"fastai's interface on our Learner: what a user does after `get_dls` and `get_learner`; training where pictures have no region."
+"""fastai's interface on our Learner: what a user does after `get_dls` and `get_learner`; training
+where pictures have no region."""
 import warnings; warnings.filterwarnings('ignore', category=FutureWarning)
 import matplotlib; matplotlib.use('Agg')
 import numpy as np, pandas as pd, pytest, torch
-from fastai.vision.all import Interpretation, PILImage, PILImageBW, SegmentationInterpretation, load_learner
+from fastai.vision.all import Interpretation, PILImage, PILImageBW, SegmentationInterpretation
+from fastai.vision.all import load_learner
 from matplotlib import pyplot as plt
 from PIL import Image
 from fetal_seg.core import InputError, read_json
@@ -10,16 +12,18 @@ from fetal_seg.images import read_img
 from fetal_seg.loaders import Augment, GreyImage, Region, get_dls, repeat_small
 from fetal_seg.losses import LOSSES, get_loss
 from fetal_seg.phantom import simulate, write_phantoms
-from fetal_seg.predict import Predictor
+from fetal_seg.predict import Predictor, load_model
 from fetal_seg.preprocess import case_path, prepare, read_cases, save_png
-from fetal_seg.train import FalseAlarm, MeanDice, RegionDice, case_counts, get_augment, get_learner, get_metrics, get_recipe, train
+from fetal_seg.train import FalseAlarm, MeanDice, RegionDice, case_counts, get_augment, get_learner
+from fetal_seg.train import get_metrics, get_recipe, train
 
 SIZE = (48,64)
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     d = tmp_path_factory.mktemp('fastai')
-    prepare(write_phantoms(d/'raw', n=24, shape=(136,200), seed=2), d/'prepared', size=(136,200), fractions=(0.5,0.25,0.25))
+    prepare(write_phantoms(d/'raw', n=24, shape=(136, 200), seed=2), d/'prepared', size=(136, 200),
+            fractions=(0.5, 0.25, 0.25))
     return d
 
 @pytest.fixture(scope='module')
@@ -41,8 +45,11 @@ def test_predict_takes_what_people_have(folder, prepared, learn):
     row = read_cases(prepared).query('split == "test"').iloc[0]
     path = folder/'raw'/row.image
     mask, decided, heat = learn.predict(row)
-    assert isinstance(mask, Region) and mask.shape == SIZE and heat.shape == (1, *SIZE) and ((heat[0] > 0.5) == decided).all() and (mask == decided).all()
-    for given in (path, str(path), read_img(path), PILImageBW.create(path), PILImage.create(path), Image.open(path), case_path(prepared, row), next(read_cases(prepared).query('split == "test"').itertuples())):
+    assert isinstance(mask, Region) and mask.shape == SIZE and heat.shape == (1, *SIZE)
+    assert ((heat[0] > 0.5) == decided).all() and (mask == decided).all()
+    for given in (path, str(path), read_img(path), PILImageBW.create(path), PILImage.create(path),
+                  Image.open(path), case_path(prepared, row),
+                  next(read_cases(prepared).query('split == "test"').itertuples())):
         other = learn.predict(given)[2]
         assert torch.allclose(other, heat, atol=0.02), type(given)
     assert torch.equal(learn.predict(path)[2], heat)
@@ -50,7 +57,8 @@ def test_predict_takes_what_people_have(folder, prepared, learn):
 def test_predict_sees_what_the_predictor_sees(folder, prepared, tmp_path):
     train(prepared, tmp_path/'run', 'quick', size=SIZE, width=2, depth=2, bs=4, epochs=1)
     p = Predictor(tmp_path/'run')
-    learn = get_learner(get_dls(prepared, size=SIZE, bs=4), model=__import__('fetal_seg.predict', fromlist=['load_model']).load_model(p.weights, p.contract['network']))
+    model = load_model(p.weights, p.contract['network'])
+    learn = get_learner(get_dls(prepared, size=SIZE, bs=4), model=model)
     seen = []
     p.forward = lambda x: seen.append(x.copy()) or np.zeros_like(x)
     for shape in ((136,200), (150,190), (300,300), (40,90)):
@@ -65,16 +73,20 @@ def test_test_dl_of_rows_and_paths(folder, prepared, learn):
     a, none = learn.get_preds(dl=learn.dls.test_dl(rows))
     b, _ = learn.get_preds(dl=learn.dls.test_dl([folder/'raw'/i for i in rows.image]))
     c, targ = learn.get_preds(dl=learn.dls.test_dl(rows, with_labels=True))
-    assert none is None and torch.equal(a, b) and torch.equal(a, c) and targ.shape == (len(rows), *SIZE)
-    assert torch.equal(learn.get_preds()[0], learn.get_preds(dl=learn.dls.test_dl(cases[cases.split == 'valid']))[0])
+    assert none is None and torch.equal(a, b) and torch.equal(a, c)
+    assert targ.shape == (len(rows), *SIZE)
+    assert torch.equal(learn.get_preds()[0],
+                       learn.get_preds(dl=learn.dls.test_dl(cases[cases.split == 'valid']))[0])
 
 def test_what_cannot_be_predicted_is_one_line(folder, learn, tmp_path):
     (tmp_path/'a.png').write_bytes(b'no picture')
     with pytest.raises(InputError, match='a.png'): learn.predict(tmp_path/'a.png')
     with pytest.raises(InputError, match='there is no'): learn.predict(tmp_path/'b.png')
-    with pytest.raises(InputError, match='give a grey picture'): learn.predict(np.zeros((4,4,5), np.uint8))
+    with pytest.raises(InputError, match='give a grey picture'):
+        learn.predict(np.zeros((4, 4, 5), np.uint8))
     path = next((folder/'raw').rglob('*_HC.png'))
-    with pytest.raises(InputError, match='a picture without a mask'): learn.get_preds(dl=learn.dls.test_dl([path], with_labels=True))
+    with pytest.raises(InputError, match='a picture without a mask'):
+        learn.get_preds(dl=learn.dls.test_dl([path], with_labels=True))
 
 def test_summary_validate_lr_find(learn):
     assert 'Total params' in str(learn.summary())
@@ -84,7 +96,8 @@ def test_summary_validate_lr_find(learn):
 def test_show(learn):
     learn.dls.show_batch(max_n=2)
     im = plt.gcf().axes[0].images[0]
-    assert im.norm.vmin == 0 and im.norm.vmax == 1 and im.cmap(0.) == (0, 0, 0, 1) and im.cmap(1.) == (1, 1, 1, 1), 'black is black'
+    assert (im.norm.vmin, im.norm.vmax) == (0, 1), 'black is black'
+    assert im.cmap(0.) == (0, 0, 0, 1) and im.cmap(1.) == (1, 1, 1, 1), 'black is black'
     learn.show_results(max_n=2)
     assert plt.gcf().axes[0].images[0].cmap(0.) == (0, 0, 0, 1)
     Region(torch.eye(8)).show()
@@ -99,8 +112,9 @@ def test_tta_is_the_mean_of_logits_turned_back(learn):
         learn.model.eval()
         xs = torch.cat([b[0].as_subclass(torch.Tensor) for b in learn.dls.valid])
         z = (learn.model(xs) + learn.model(xs.flip(-1)).flip(-1))/2
-    assert torch.allclose(heat.as_subclass(torch.Tensor), z.sigmoid(), atol=1e-5) and targ.shape == (len(xs), *SIZE)
-    rows = read_cases(learn.dls.valid_ds.items.iloc[0].name and learn.dls.train_ds.tls[0].tfms.fs[0].prepared)
+    assert torch.allclose(heat.as_subclass(torch.Tensor), z.sigmoid(), atol=1e-5)
+    assert targ.shape == (len(xs), *SIZE)
+    rows = read_cases(learn.dls.train_ds.tls[0].tfms.fs[0].prepared)
     alone, none = learn.tta(dl=learn.dls.test_dl(rows[rows.split == 'valid']))
     assert none is None and torch.equal(alone, heat)
 
@@ -111,7 +125,8 @@ def test_export_holds_no_pictures(folder, prepared, tmp_path):
         learn.export(tmp_path/'before.pkl')
         learn.validate(); heat = learn.predict(path)[2]
         learn.export(tmp_path/'learn.pkl')
-        assert abs((tmp_path/'learn.pkl').stat().st_size - (tmp_path/'before.pkl').stat().st_size) < 20_000
+        after, before = ((tmp_path/f'{n}.pkl').stat().st_size for n in ('learn', 'before'))
+        assert abs(after - before) < 20_000
         again = load_learner(tmp_path/'learn.pkl')
         with again.no_bar(): assert torch.equal(again.predict(path)[2], heat)
         learn.save(tmp_path/'m'); learn.load(tmp_path/'m')
@@ -128,18 +143,24 @@ def healthy(tmp_path_factory):
     for i in range(24):
         img, mask = simulate(i, shape=(68,100))[0], np.zeros((68,100), np.uint8)
         for k in range(i % 3): mask |= ((y-34)**2 + (x-25-50*k)**2 < 14**2).astype(np.uint8)
-        save_png(d/'raw'/f'p{i:02}.png', np.clip(img + 90*mask, 0, 255).astype(np.uint8)); save_png(d/'raw'/f'p{i:02}_mask.png', mask > 0)
-    pd.DataFrame(dict(case=[f'p{i:02}' for i in range(24)], split=['train']*12 + ['valid']*6 + ['test']*6, exam=[f'e{i}' for i in range(24)])).to_csv(d/'split.csv', index=False)
+        save_png(d/'raw'/f'p{i:02}.png', np.clip(img + 90*mask, 0, 255).astype(np.uint8))
+        save_png(d/'raw'/f'p{i:02}_mask.png', mask > 0)
+    table = dict(case=[f'p{i:02}' for i in range(24)], exam=[f'e{i}' for i in range(24)],
+                 split=['train']*12 + ['valid']*6 + ['test']*6)
+    pd.DataFrame(table).to_csv(d/'split.csv', index=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        cases = prepare(d/'raw', d/'prepared', size=(68,100), split=d/'split.csv', exams=d/'split.csv')
+        cases = prepare(d/'raw', d/'prepared', size=(68, 100), split=d/'split.csv',
+                        exams=d/'split.csv')
     assert (cases.area == 0).sum() == 8
     return d/'prepared'
 
 def test_training_with_empty_masks(healthy, tmp_path):
-    log = train(healthy, tmp_path/'run', 'quick', size=SIZE, width=4, depth=2, bs=2, epochs=4, small=0.5)
+    log = train(healthy, tmp_path/'run', 'quick', size=SIZE, width=4, depth=2, bs=2, epochs=4,
+                small=0.5)
     assert {'dice_region', 'false_alarm'} <= set(log) and np.isfinite(log.to_numpy(float)).all()
-    assert log.false_alarm.between(0, 1).all() and (log.valid_loss.iloc[-1] < log.valid_loss.iloc[0])
+    assert log.false_alarm.between(0, 1).all()
+    assert log.valid_loss.iloc[-1] < log.valid_loss.iloc[0]
     assert pd.read_csv(tmp_path/'run'/'log.csv').columns.tolist() == list(log)
 
 @pytest.mark.parametrize('name', list(LOSSES))
@@ -175,7 +196,8 @@ def test_figures_of_empties_by_hand():
     assert np.allclose([m.value for m in ms], [dice.mean(), dice[1::2].mean(), 0.5])
 
 def test_heads_have_the_metrics_they_had(learn):
-    assert [m.name for m in get_metrics(learn.dls)] == ['dice', 'dice_pooled', 'dice_min', 'iou', 'iou_pooled']
+    names = [m.name for m in get_metrics(learn.dls)]
+    assert names == ['dice', 'dice_pooled', 'dice_min', 'iou', 'iou_pooled']
 
 def test_repeat_small_of_area_0():
     t = pd.DataFrame(dict(split='train', area=[0., 1e-9, 0.05]))
@@ -191,7 +213,8 @@ def test_true_is_what_it_was():
 
 def test_an_augment_is_used_and_recorded(prepared, tmp_path):
     kw = dict(preset='quick', size=SIZE, width=2, depth=2, bs=4, epochs=1)
-    still = dict(flip_h=0, flip_v=0, degrees=0, shift=0, elastic_p=0, gain=0, gamma=0, depth=0, shadow_p=0, speckle=0)
+    still = dict(flip_h=0, flip_v=0, degrees=0, shift=0, elastic_p=0, gain=0, gamma=0, depth=0,
+                 shadow_p=0, speckle=0)
     train(prepared, tmp_path/'a', **kw, augment=Augment(**still, scale=(1,1)))
     train(prepared, tmp_path/'b', **kw, augment=still, scale=(1,1))
     train(prepared, tmp_path/'c', **kw)
@@ -201,15 +224,25 @@ def test_an_augment_is_used_and_recorded(prepared, tmp_path):
     assert setup == read_json(tmp_path/'b'/'train.json')['setup'] and setup['scale'] == [1,1]
     assert setup['augment'] == {k: v for k,v in Augment(**still).args.items() if k != 'scale'}
     assert read_json(tmp_path/'c'/'train.json')['setup']['augment'] is True
-    with pytest.raises(InputError, match='it holds a run with augment'): train(prepared, tmp_path/'a', **kw, scale=(1,1))
-    assert len(train(prepared, tmp_path/'a', **kw, augment=Augment(**still, scale=(1,1)))) == 1   # gone on with
+    with pytest.raises(InputError, match='it holds a run with augment'):
+        train(prepared, tmp_path/'a', **kw, scale=(1, 1))
+    # gone on with
+    assert len(train(prepared, tmp_path/'a', **kw, augment=Augment(**still, scale=(1,1)))) == 1
 
-@pytest.mark.parametrize('bad,match', [(dict(flipv=0), 'has no such argument'), (dict(flip_v=2), 'no probability'), (dict(degrees='a'), 'give a number'), (dict(scale=2), 'smallest'),
-                                       (dict(scale=(2,1)), 'smallest'), (lambda x: x, 'cannot be written'), ([Augment()], 'cannot be written'), ('yes', 'cannot be written'), (3, 'cannot be written')])
+@pytest.mark.parametrize('bad,match', [(dict(flipv=0), 'has no such argument'),
+                                       (dict(flip_v=2), 'no probability'),
+                                       (dict(degrees='a'), 'give a number'),
+                                       (dict(scale=2), 'smallest'),
+                                       (dict(scale=(2, 1)), 'smallest'),
+                                       (lambda x: x, 'cannot be written'),
+                                       ([Augment()], 'cannot be written'),
+                                       ('yes', 'cannot be written'), (3, 'cannot be written')])
 def test_bad_augment(bad, match):
     with pytest.raises(InputError, match=match): get_recipe(augment=bad)
 
 def test_scale_is_said_once():
-    with pytest.raises(InputError, match='give it once'): get_recipe(augment=Augment(), scale=(0.9,1.1))
+    with pytest.raises(InputError, match='give it once'):
+        get_recipe(augment=Augment(), scale=(0.9, 1.1))
     assert get_recipe(augment=dict(scale=(0.9,1.1)))['scale'] == [0.9,1.1]
-    assert get_recipe('lesions')['augment']['flip_v'] == 0 and get_recipe('lesions')['size'] == [192,192]
+    assert get_recipe('lesions')['augment']['flip_v'] == 0
+    assert get_recipe('lesions')['size'] == [192, 192]

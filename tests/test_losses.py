@@ -1,10 +1,11 @@
-"Losses in bulk: every one against its definition, written with loops in float64, and against two libraries written by others."
+"Losses in bulk: against their definitions, in loops in float64, and against two other libraries."
 import functools, math, pickle
 import numpy as np
 import pytest
 import torch
-from fetal_seg.losses import (LOSSES, BCEDiceLoss, bce_loss, border_weights, boundary_loss, dice_loss, focal_loss, get_loss, mask_maps,
-                              signed_distance, tversky_loss, weighted_bce_loss)
+from fetal_seg.losses import (LOSSES, BCEDiceLoss, bce_loss, border_weights, boundary_loss,
+                              dice_loss, focal_loss, get_loss, mask_maps, signed_distance,
+                              tversky_loss, weighted_bce_loss)
 
 n_batches = 300
 
@@ -21,7 +22,8 @@ def random_mask(rng, kind, h, w):
 
 @functools.cache
 def batches():
-    "(logits (B, 1, H, W) float32, masks (B, H, W)): a sixth of the batches all empty, a sixth all full; a third of the logits are +-100."
+    """(logits (B, 1, H, W) float32, masks (B, H, W)): a sixth of the batches all empty, a sixth all
+    full; a third of the logits are +-100."""
     rng, kinds, out = np.random.default_rng(0), ('empty', 'full', 'scattered', 'rectangles'), []
     for i in range(n_batches):
         b, h, w = rng.integers(1, 4), *rng.integers(1, 12, 2)
@@ -76,7 +78,8 @@ def components(m):
 
 def np_signed(m):
     if m.all() or not m.any(): return np.zeros(m.shape)
-    return np.where(m == 1, 1 - distance_to(np.argwhere(m == 0), m.shape), distance_to(np.argwhere(m), m.shape))
+    return np.where(m == 1, 1 - distance_to(np.argwhere(m == 0), m.shape),
+                    distance_to(np.argwhere(m), m.shape))
 
 def np_weights(m, w0=10., sigma=5., share=None):
     n, fg = m.size, int(m.sum())
@@ -90,27 +93,39 @@ def np_weights(m, w0=10., sigma=5., share=None):
     return w
 
 def balance(t): return (t == 0).sum()/(t == 1).sum() if 0 < t.sum() < t.size else 1.
-def mean_of(f): return lambda z, t: np.mean([f(*o) for o in zip(z, t)])     # the mean over cases of a case's own number
-def pooled(f): return lambda z, t: f(z.reshape(1, -1), t.reshape(1, -1))    # all cases as one picture
+def mean_of(f):
+    "The mean over cases of a case's own number."
+    return lambda z, t: np.mean([f(*o) for o in zip(z, t)])
+def pooled(f):
+    "All cases as one picture."
+    return lambda z, t: f(z.reshape(1, -1), t.reshape(1, -1))
 
 DEFINITIONS = dict(
     dice=(dice_loss, mean_of(np_dice)),
-    dice_smooth=(functools.partial(dice_loss, smooth=0.1), mean_of(lambda z, t: np_dice(z, t, 0.1))),
+    dice_smooth=(functools.partial(dice_loss, smooth=0.1),
+                 mean_of(lambda z, t: np_dice(z, t, 0.1))),
     dice_batch=(functools.partial(dice_loss, batch=True), pooled(np_dice)),
     tversky=(tversky_loss, mean_of(lambda z, t: np_tversky(z, t, 0.3, 0.7))),
-    tversky_other=(functools.partial(tversky_loss, alpha=1.5, beta=0.2, smooth=3.), mean_of(lambda z, t: np_tversky(z, t, 1.5, 0.2, 3.))),
+    tversky_other=(functools.partial(tversky_loss, alpha=1.5, beta=0.2, smooth=3.),
+                   mean_of(lambda z, t: np_tversky(z, t, 1.5, 0.2, 3.))),
     bce=(bce_loss, mean_of(np_bce)),
-    bce_weighted=(functools.partial(bce_loss, pos_weight=2.5), mean_of(lambda z, t: np_bce(z, t, 2.5))),
-    bce_balanced=(functools.partial(bce_loss, pos_weight='batch'), lambda z, t: mean_of(lambda a, b: np_bce(a, b, balance(t)))(z, t)),
+    bce_weighted=(functools.partial(bce_loss, pos_weight=2.5),
+                  mean_of(lambda z, t: np_bce(z, t, 2.5))),
+    bce_balanced=(functools.partial(bce_loss, pos_weight='batch'),
+                  lambda z, t: mean_of(lambda a, b: np_bce(a, b, balance(t)))(z, t)),
     bce_dice=(BCEDiceLoss(0.7, 1.3), mean_of(lambda z, t: 0.7*np_dice(z, t) + 1.3*np_bce(z, t))),
-    baseline=(get_loss('baseline'), lambda z, t: mean_of(lambda a, b: np_dice(a, b) + 0.2*np_bce(a, b, balance(t)))(z, t)),
+    baseline=(get_loss('baseline'),
+              lambda z, t: mean_of(lambda a, b: np_dice(a, b) + 0.2*np_bce(a, b, balance(t)))
+              (z, t)),
     focal=(focal_loss, mean_of(lambda z, t: np_focal(z, t, 2.))),
-    focal_alpha=(functools.partial(focal_loss, gamma=0.5, alpha=0.25), mean_of(lambda z, t: np_focal(z, t, 0.5, 0.25))),
+    focal_alpha=(functools.partial(focal_loss, gamma=0.5, alpha=0.25),
+                 mean_of(lambda z, t: np_focal(z, t, 0.5, 0.25))),
     weighted=(weighted_bce_loss, mean_of(lambda z, t: (np_weights(t)*cross_entropy(z, t)).mean())),
     weighted_other=(functools.partial(weighted_bce_loss, w0=3., sigma=2., share=0.3),
                     mean_of(lambda z, t: (np_weights(t, 3., 2., 0.3)*cross_entropy(z, t)).mean())),
     boundary=(boundary_loss, mean_of(lambda z, t: (np_signed(t)*prob(z)).mean())),
-    dice_boundary=(get_loss('dice_boundary'), mean_of(lambda z, t: np_dice(z, t) + 0.01*(np_signed(t)*prob(z)).mean())),
+    dice_boundary=(get_loss('dice_boundary'),
+                   mean_of(lambda z, t: np_dice(z, t) + 0.01*(np_signed(t)*prob(z)).mean())),
 )
 
 def close(ours, theirs, eps=1e-5):
@@ -139,7 +154,8 @@ def test_gradient_is_that_of_double_precision(name):
     for z, t in batches():
         a, b = z.clone().requires_grad_(), z.double().requires_grad_()
         f(a, t).backward(); f(b, t).backward()
-        assert torch.isfinite(a.grad).all() and (a.grad - b.grad).abs().max() <= 1e-5*max(1, b.grad.abs().max())
+        assert torch.isfinite(a.grad).all()
+        assert (a.grad - b.grad).abs().max() <= 1e-5*max(1, b.grad.abs().max())
 
 def test_weighted_is_the_papers_softmax_of_two_logits():
     "Equation 1 with two classes, by torch's own cross-entropy."
@@ -147,7 +163,8 @@ def test_weighted_is_the_papers_softmax_of_two_logits():
     for z, t in batches():
         z, a0 = z.double(), torch.randn(z.shape, generator=rng, dtype=torch.float64)
         w = torch.tensor(np.stack([np_weights(m) for m in t.numpy()]))
-        theirs = (w*torch.nn.functional.cross_entropy(torch.cat([a0, a0 + z], 1), t, reduction='none')).mean()
+        two = torch.cat([a0, a0 + z], 1)
+        theirs = (w*torch.nn.functional.cross_entropy(two, t, reduction='none')).mean()
         assert close(weighted_bce_loss(z, t), theirs, 1e-9)
         assert close(weighted_bce_loss(z, t, w), theirs, 1e-9)
 
@@ -169,7 +186,8 @@ def test_maps_follow_the_shape_of_the_masks():
     for o in (t, t[:, None], t.float(), t.to(torch.bfloat16), t.bool()):
         maps = mask_maps(signed_distance, o)
         assert maps.shape == o.shape and maps.dtype == torch.float64
-        np.testing.assert_array_equal(maps.reshape(t.shape).numpy(), np.stack([signed_distance(m) for m in t.numpy()]))
+        np.testing.assert_array_equal(
+            maps.reshape(t.shape).numpy(), np.stack([signed_distance(m) for m in t.numpy()]))
 
 @pytest.mark.cuda
 @pytest.mark.parametrize('name', LOSSES)
@@ -183,7 +201,7 @@ def test_the_same_on_a_gpu(name):
 # Written by others
 
 def each_case(f, ours, theirs):
-    "Compare case by case, masks that are empty left out; how many were compared, and how many of those were full."
+    "Compare case by case, empty masks left out; how many there were, and how many of them full."
     n, full = 0, 0
     for z, t in batches():
         for i in range(len(t)):
@@ -197,32 +215,45 @@ def monai_oracles():
     kw = dict(sigmoid=True)
     return dict(
         dice=(dice_loss, losses.DiceLoss(**kw, smooth_nr=1., smooth_dr=1.)),
-        dice_batch=(functools.partial(dice_loss, batch=True), losses.DiceLoss(**kw, smooth_nr=1., smooth_dr=1., batch=True)),
-        tversky=(tversky_loss, losses.TverskyLoss(**kw, alpha=0.3, beta=0.7, smooth_nr=0.5, smooth_dr=0.5)),
-        bce_dice=(BCEDiceLoss(w_bce=0.2), losses.DiceCELoss(**kw, smooth_nr=1., smooth_dr=1., lambda_ce=0.2)),
+        dice_batch=(functools.partial(dice_loss, batch=True),
+                    losses.DiceLoss(**kw, smooth_nr=1., smooth_dr=1., batch=True)),
+        tversky=(tversky_loss,
+                 losses.TverskyLoss(**kw, alpha=0.3, beta=0.7, smooth_nr=0.5, smooth_dr=0.5)),
+        bce_dice=(BCEDiceLoss(w_bce=0.2),
+                  losses.DiceCELoss(**kw, smooth_nr=1., smooth_dr=1., lambda_ce=0.2)),
         focal=(focal_loss, losses.FocalLoss(gamma=2.)),
-        focal_alpha=(functools.partial(focal_loss, gamma=1.5, alpha=0.25), losses.FocalLoss(gamma=1.5, alpha=0.25)),
+        focal_alpha=(functools.partial(focal_loss, gamma=1.5, alpha=0.25),
+                     losses.FocalLoss(gamma=1.5, alpha=0.25)),
         boundary=(boundary_loss, losses.BoundaryLoss(**kw)))
 
-@pytest.mark.parametrize('name', ['dice', 'dice_batch', 'tversky', 'bce_dice', 'focal', 'focal_alpha', 'boundary'])
+@pytest.mark.parametrize(
+    'name', ['dice', 'dice_batch', 'tversky', 'bce_dice', 'focal', 'focal_alpha', 'boundary'])
 def test_against_monai(name):
     ours, theirs = monai_oracles()[name]
-    for i, (z, t) in enumerate(batches()): assert close(ours(z, t), theirs(z, t[:, None].float())), (i, ours(z, t), theirs(z, t[:, None].float()))
+    for i,(z,t) in enumerate(batches()):
+        a, b = ours(z, t), theirs(z, t[:,None].float())
+        assert close(a, b), (i, a, b)
 
 def smp_oracles():
-    losses = pytest.importorskip('segmentation_models_pytorch.losses', reason='segmentation-models-pytorch is not installed')
+    losses = pytest.importorskip('segmentation_models_pytorch.losses',
+                                 reason='segmentation-models-pytorch is not installed')
     return dict(
         dice=(dice_loss, losses.DiceLoss('binary', smooth=0.5)),
         tversky=(tversky_loss, losses.TverskyLoss('binary', smooth=0.5, alpha=0.3, beta=0.7)),
-        dice_batch=(functools.partial(dice_loss, batch=True), losses.DiceLoss('binary', smooth=0.5)),
-        bce=(bce_loss, losses.SoftBCEWithLogitsLoss()),
-        bce_weighted=(functools.partial(bce_loss, pos_weight=2.5), losses.SoftBCEWithLogitsLoss(pos_weight=torch.tensor(2.5))),
+        dice_batch=(functools.partial(dice_loss, batch=True),
+                    losses.DiceLoss('binary',
+                                    smooth=0.5)), bce=(bce_loss, losses.SoftBCEWithLogitsLoss()),
+        bce_weighted=(functools.partial(bce_loss, pos_weight=2.5),
+                      losses.SoftBCEWithLogitsLoss(pos_weight=torch.tensor(2.5))),
         focal=(focal_loss, losses.FocalLoss('binary', gamma=2.)),
-        focal_alpha=(functools.partial(focal_loss, gamma=1.5, alpha=0.25), losses.FocalLoss('binary', gamma=1.5, alpha=0.25)))
+        focal_alpha=(functools.partial(focal_loss, gamma=1.5,
+                                       alpha=0.25), losses.FocalLoss('binary', gamma=1.5,
+                                                                     alpha=0.25)))
 
 @pytest.mark.parametrize('name', ['dice', 'tversky'])
 def test_against_segmentation_models(name):
-    each_case(name, *smp_oracles()[name])     # theirs counts a batch together, and sets an empty mask to 0
+    # theirs counts a batch together, and sets an empty mask to 0
+    each_case(name, *smp_oracles()[name])
 
 @pytest.mark.parametrize('name', ['dice_batch', 'bce', 'bce_weighted', 'focal', 'focal_alpha'])
 def test_against_segmentation_models_batch(name):
@@ -230,5 +261,6 @@ def test_against_segmentation_models_batch(name):
     for i, (z, t) in enumerate(batches()):
         if name == 'dice_batch' and not t.any(): continue
         n += 1
-        assert close(ours(z, t), theirs(z, t[:, None].float())), (i, ours(z, t), theirs(z, t[:, None].float()))
+        assert close(ours(z, t),
+                     theirs(z, t[:, None].float())), (i, ours(z, t), theirs(z, t[:, None].float()))
     assert n >= 200

@@ -11,7 +11,8 @@ ERRORS = ('InputError', 'NotFoundError', '_left')
 
 def commands():
     "Console command -> the function of `cli`."
-    names = {n: f for n in cli.__all__ if callable(f := getattr(cli, n)) and (f.__doc__ or '').startswith('fetal_seg_')}
+    names = {n: f for n,f in vars(cli).items()
+             if callable(f) and (f.__doc__ or '').startswith('fetal_seg_')}
     return {f.__doc__.split(':')[0]: n for n,f in names.items()}
 
 def options(function, monkeypatch):
@@ -20,7 +21,10 @@ def options(function, monkeypatch):
     found = []
     def get(*a, **k):
         p = real(*a, **k)
-        def stop(*_, **__): found.append({o for act in p._actions for o in act.option_strings}); raise Known
+
+        def stop(*_, **__):
+            found.append({o for act in p._actions for o in act.option_strings})
+            raise Known
         p.parse_args = p.parse_intermixed_args = stop
         return p
     real = cli.get_parser
@@ -33,7 +37,11 @@ class Room:
     def __init__(self, path):
         self.name, tree = path.stem, ast.parse(path.read_text(encoding='utf-8'))
         self.names = self.imported(tree)
-        self.defs = {n.name: n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        self.defs = {
+            n.name: n
+            for n in ast.walk(tree)
+            if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+        }
     def imported(self, tree):
         "Local name -> (module, name), from the imports of this package; name None: the module."
         out = {}
@@ -41,13 +49,15 @@ class Room:
             if not isinstance(n, ast.ImportFrom): continue
             module = (n.module or '').removeprefix('fetal_seg').lstrip('.')
             if n.level == 0 and not (n.module or '').startswith('fetal_seg'): continue
-            for a in n.names: out[a.asname or a.name] = (module, a.name) if module else (a.name, None)
+            for a in n.names:
+                out[a.asname or a.name] = (module, a.name) if module else (a.name, None)
         return out
 
-def rooms(): return {p.stem: Room(p) for p in TOP.glob('*.py') if p.stem not in ('__init__', '_modidx')}
+def rooms():
+    return {p.stem: Room(p) for p in TOP.glob('*.py') if p.stem not in ('__init__', '_modidx')}
 
 def calls(house, room, node):
-    "The (room, name) that a function may call: names of its room, imported ones, and of methods all that are called so."
+    "The (room, name) that a function may call; of methods all that are called so."
     here, own = house[room], house[room].imported(node)
     both = {**here.names, **own}
     for n in ast.walk(node):
@@ -63,14 +73,27 @@ def calls(house, room, node):
                 if n.attr in house[module[0]].defs: yield module[0], n.attr
             elif n.attr in here.defs and base == 'self': yield room, n.attr
 
+def owner(node):
+    "The class into which a function is patched; None where it is not."
+    first = node.args.args[0].annotation if node.args.args else None
+    patched = any('patch' in ast.unparse(d) for d in node.decorator_list)
+    return ast.unparse(first) if patched and first else None
+
+def methods(house, room, node):
+    "The (room, name) of a class's methods, those included that are patched into it."
+    if not isinstance(node, ast.ClassDef): return []
+    own = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+    defs = house[room].defs.values()
+    grown = [n.name for n in defs if isinstance(n, ast.FunctionDef) and owner(n) == node.name]
+    return [(room, n) for n in own + grown]
+
 def reach(house):
     "Command -> the functions that it may come to; of a class, all its methods."
     out, edges = {}, {}
     def next_of(at):
         if at not in edges:
             node = house[at[0]].defs[at[1]]
-            methods = [(at[0], n.name) for n in node.body if isinstance(n, ast.FunctionDef)] if isinstance(node, ast.ClassDef) else []
-            edges[at] = {*methods, *calls(house, *at[:1], node)}
+            edges[at] = {*methods(house, at[0], node), *calls(house, *at[:1], node)}
         return edges[at]
     for command,function in commands().items():
         seen, todo = set(), [('cli', function)]
@@ -87,12 +110,14 @@ def texts(house):
             if isinstance(node, ast.ClassDef): continue
             for n in ast.walk(node):
                 if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in ERRORS and n.args:
-                    yield r.name, name, n.lineno, ast.unparse(n.args[0]), [ast.unparse(a) for a in n.args[1:]]
+                    yield r.name, name, n.lineno, ast.unparse(
+                        n.args[0]), [ast.unparse(a) for a in n.args[1:]]
 
 @pytest.fixture(scope='module')
 def known():
     house = rooms()
-    with pytest.MonkeyPatch.context() as m: return house, reach(house), {c: options(f, m) for c,f in commands().items()}
+    with pytest.MonkeyPatch.context() as m:
+        return house, reach(house), {c: options(f, m) for c, f in commands().items()}
 
 def wrong(known):
     "Where an error names an option that the command at hand lacks."
@@ -101,29 +126,43 @@ def wrong(known):
         by = [c for c,seen in reached.items() if (room, function) in seen]
         for text in rest:
             for command in COMMAND.findall(text):
-                if command not in has: yield f'{room}.{function} (line {line}): there is no command {command}'
+                if command not in has:
+                    yield f'{room}.{function} (line {line}): there is no command {command}'
             named = [c for c in COMMAND.findall(text) if c in has]
             for o in OPTION.findall(text):
                 for c in (named or by):
-                    if o not in has[c]: yield f'{room}.{function} (line {line}): {c} has no {o}: {text}'
-        for o in OPTION.findall(first):                                  # what is wrong was given: some command must take it
-            if by and not any(o in has[c] for c in by): yield f'{room}.{function} (line {line}): none of {", ".join(by)} has {o}'
+                    if o not in has[c]:
+                        yield f'{room}.{function} (line {line}): {c} has no {o}: {text}'
+        # what is wrong was given: some command must take it
+        for o in OPTION.findall(first):
+            if by and not any(o in has[c] for c in by):
+                yield f'{room}.{function} (line {line}): none of {", ".join(by)} has {o}'
 
 def test_every_option_in_a_remedy_is_one_of_the_command(known):
     assert not (found := list(wrong(known))), '\n'.join(found)
 
 def test_the_search_sees_what_it_should(known):
     house, reached, has = known
-    assert len(has) >= 9 and {'--exams', '--layout', '--size', '--loss', '--valid', '--split', '--canvas'} <= has['fetal_seg_crossval']
-    assert ('preprocess', 'prepare') in reached['fetal_seg_crossval'] and ('data', 'split_cases') in reached['fetal_seg_demo']
-    assert ('pipeline', 'demo') in reached['fetal_seg_demo'] and ('pipeline', 'demo') not in reached['fetal_seg_crossval']
-    assert sum(bool(OPTION.search(' '.join([first, *rest]))) for *_,first,rest in texts(house)) >= 15
+    some = {'--exams', '--layout', '--size', '--loss', '--valid', '--split', '--canvas'}
+    assert len(has) >= 9 and some <= has['fetal_seg_crossval']
+    assert ('preprocess', 'prepare') in reached['fetal_seg_crossval']
+    assert ('data', 'split_cases') in reached['fetal_seg_demo']
+    assert ('pipeline', 'demo') in reached['fetal_seg_demo']
+    assert ('pipeline', 'demo') not in reached['fetal_seg_crossval']
+    assert sum(bool(OPTION.search(' '.join([first, *rest])))
+               for *_, first, rest in texts(house)) >= 15
 
-@pytest.mark.parametrize('room,old,new,text', [
-    ('train', '(fetal_seg_train --lr)', '(--lr)', 'fetal_seg_demo has no --lr'),
-    ('pipeline', "'choose another folder, or delete this one'", "'choose another folder (--out), or delete this one'", 'fetal_seg_crossval has no --out'),
-    ('data', 'add cases, or prepare with a share of 0', 'add cases, or prepare (--fractions) with a share of 0', 'fetal_seg_crossval has no --fractions'),
-    ('explore', 'fetal_seg_verify PREPARED --out FILE.json', 'fetal_seg_check PREPARED --out FILE.json', 'there is no command fetal_seg_check')], ids=lambda v: v if v.isalpha() else '')
+@pytest.mark.parametrize(
+    'room,old,new,text',
+    [('train', '(fetal_seg_train --lr)', '(--lr)', 'fetal_seg_demo has no --lr'),
+     ('pipeline', "'choose another folder, or delete this one'",
+      "'choose another folder (--out), or delete this one'", 'fetal_seg_crossval has no --out'),
+     ('data', 'add cases, or prepare with a share of 0',
+      'add cases, or prepare (--fractions) with a share of 0',
+      'fetal_seg_crossval has no --fractions'),
+     ('explore', 'fetal_seg_verify PREPARED --out FILE.json',
+      'fetal_seg_check PREPARED --out FILE.json', 'there is no command fetal_seg_check')],
+    ids=lambda v: v if v.isalpha() else '')
 def test_a_planted_violation_is_found(known, tmp_path, room, old, new, text):
     source = (TOP/f'{room}.py').read_text(encoding='utf-8')
     assert old in source
@@ -144,5 +183,8 @@ def test_every_command_says_what_it_takes(known):
     *_, has = known
     shared = {'--layout', '--exams', '--mode', '--annotation', '--region', '--spacing'}
     assert shared <= has['fetal_seg_prepare'] and shared <= has['fetal_seg_crossval']
-    recipe = {'--preset', '--epochs', '--size', '--bs', '--lr', '--loss', '--intensity', '--width', '--scale', '--small', '--patience', '--seed'}
+    recipe = {
+        '--preset', '--epochs', '--size', '--bs', '--lr', '--loss', '--intensity', '--width',
+        '--scale', '--small', '--patience', '--seed'
+    }
     assert recipe <= has['fetal_seg_train'] and recipe <= has['fetal_seg_crossval']

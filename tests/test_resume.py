@@ -1,4 +1,5 @@
-"A training killed with SIGKILL in mid-epoch and started again ends with the weights of one that was left alone, bit for bit (CPU, same thread count)."
+"""A training killed with SIGKILL in mid-epoch and started again ends with the weights of one that
+was left alone, bit for bit (CPU, same thread count)."""
 import os, signal, subprocess, sys
 import pandas as pd, pytest
 
@@ -15,11 +16,13 @@ class Tell(Callback):
     def after_batch(self):
         if self.training: print(self.epoch, self.iter, flush=True)
 
-train(sys.argv[1], sys.argv[2], 'quick', epochs=3, size=(48,64), width=2, depth=2, dropout=0.1, bs=4, cbs=[Tell()])
+train(sys.argv[1], sys.argv[2], 'quick', epochs=3, size=(48,64), width=2, depth=2, dropout=0.1,
+      bs=4, cbs=[Tell()])
 '''
 
 def start(prepared, run):
-    return subprocess.Popen([sys.executable, prepared.parent/'job.py', prepared, run], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    return subprocess.Popen([sys.executable, prepared.parent/'job.py', prepared, run],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                             env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 @pytest.fixture(scope='module')
@@ -27,7 +30,8 @@ def prepared(tmp_path_factory):
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.preprocess import prepare
     d = tmp_path_factory.mktemp('resume')
-    prepare(write_phantoms(d/'raw', n=33, shape=(96,128)), d/'prepared', size=(96,128), fractions=(0.6,0.2,0.2))
+    prepare(write_phantoms(d/'raw', n=33, shape=(96, 128)), d/'prepared', size=(96, 128),
+            fractions=(0.6, 0.2, 0.2))
     (d/'job.py').write_text(SCRIPT)
     return d/'prepared'
 
@@ -51,7 +55,9 @@ def test_killed_and_started_again(prepared, whole, tmp_path, epoch, step):
     again = start(prepared, tmp_path/'run')
     first = again.stdout.readline().split()
     again.communicate(timeout=300)
-    assert again.returncode == 0 and first == [str(epoch), '0']          # at most one epoch is done again
-    for name in ('weights.safetensors', 'predictor.json'): assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes(), name
+    # at most one epoch is done again
+    assert again.returncode == 0 and first == [str(epoch), '0']
+    for name in ('weights.safetensors', 'predictor.json'):
+        assert (tmp_path/'run'/name).read_bytes() == (whole/name).read_bytes(), name
     logs = [pd.read_csv(d/'log.csv').drop(columns='seconds') for d in (whole, tmp_path/'run')]
     pd.testing.assert_frame_equal(*logs, check_exact=True)

@@ -1,12 +1,18 @@
-"Splits and folds over many seeds and numbers of exams: none is empty, none torn, and no exam moves that need not."
+"Splits and folds over many seeds: none is empty, none torn, and no exam moves that need not."
 import itertools, warnings
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, unit_hash
-from fetal_seg.data import SPLITS, assign_parts, fold_cases, few_exams, share_folds, split_cases, stratified_folds, torn_exams
+from fetal_seg.data import (SPLITS, assign_parts, fold_cases, few_exams, share_folds, split_cases,
+                            stratified_folds, torn_exams)
 from fetal_seg.pipeline import fold_splits
 
-def exams(n, each=1): return pd.DataFrame(dict(case=[f'{i}_{j}' for i in range(n) for j in range(each)], exam=[f'e{i}' for i in range(n) for _ in range(each)]))
-def by_hash(exam, fractions, seed): return SPLITS[int(np.searchsorted(np.cumsum(fractions)[:2], unit_hash(exam, seed), side='right'))]
+def exams(n, each=1):
+    return pd.DataFrame(
+        dict(case=[f'{i}_{j}' for i in range(n) for j in range(each)],
+             exam=[f'e{i}' for i in range(n) for _ in range(each)]))
+def by_hash(exam, fractions, seed):
+    return SPLITS[int(np.searchsorted(
+        np.cumsum(fractions)[:2], unit_hash(exam, seed), side='right'))]
 
 @pytest.mark.parametrize('n', [3, 4, 5, 10, 12, 20, 40])
 def test_no_split_is_empty_and_only_then_exams_move(n):
@@ -18,9 +24,12 @@ def test_no_split_is_empty_and_only_then_exams_move(n):
         moved = {e for e,p in zip(s.exam, s.split) if own[e] != p}
         assert bool(moved) == (set(own.values()) != set(SPLITS)) and len(moved) <= 2
         lent += bool(moved)
-    assert lent > 0 if n <= 20 else lent < 20        # with few exams the hash alone leaves one empty
+    # with few exams the hash alone leaves one empty
+    assert lent > 0 if n <= 20 else lent < 20
 
-@pytest.mark.parametrize('fractions', [(0.8, 0.2, 0), (0.5, 0, 0.5), (0, 0, 1), (1, 0, 0), (0.98, 0.01, 0.01), (0, 0.5, 0.5), (0.95, 0.05, 0.)], ids=str)
+@pytest.mark.parametrize('fractions', [(0.8, 0.2, 0), (0.5, 0, 0.5), (0, 0, 1), (1, 0, 0),
+                                       (0.98, 0.01, 0.01), (0, 0.5, 0.5), (0.95, 0.05, 0.)],
+                         ids=str)
 @pytest.mark.parametrize('how', ['hash', 'area'])
 def test_a_share_is_a_promise(fractions, how):
     wanted = {s for s,f in zip(SPLITS, fractions) if f}
@@ -31,7 +40,11 @@ def test_a_share_is_a_promise(fractions, how):
 @pytest.mark.parametrize('how', ['hash', 'area'])
 def test_too_few_are_refused_with_the_number(how):
     for n in (1, 2):
-        with pytest.raises(InputError, match=f'{n} exams cannot fill the splits train, valid, test; at least 3 exams are needed'): split_cases(exams(n).assign(area=0.1), how=how)
+        with pytest.raises(
+                InputError, match=
+                f'{n} exams cannot fill the splits train, valid, test; at least 3 exams are needed'
+        ):
+            split_cases(exams(n).assign(area=0.1), how=how)
     assert set(split_cases(exams(1), (0, 0, 1)).split) == {'test'}
 
 def test_more_exams_never_bring_a_trained_one_to_the_test():
@@ -52,7 +65,11 @@ def test_the_least_distance_is_found(seed):
     assert set(part) == set(range(k)) and (np.diff(part[np.argsort(u)]) >= 0).all()
     far = lambda p: np.maximum(np.maximum(edges[p] - u, u - edges[p+1]), 0).sum()
     order = np.argsort(u)
-    def cut(at): p = np.zeros(n, int); p[order] = np.searchsorted(at, np.arange(n), side='right'); return p
+
+    def cut(at):
+        p = np.zeros(n, int)
+        p[order] = np.searchsorted(at, np.arange(n), side='right')
+        return p
     best = min(far(cut(at)) for at in itertools.combinations(range(1, n), k-1))
     assert far(part) == pytest.approx(best, abs=1e-12)
 
@@ -61,8 +78,11 @@ def test_the_order_of_rows_does_not_matter():
         cases = exams(7, 2).assign(area=lambda t: t.exam.map(lambda e: unit_hash(e)))
         mixed = cases.sample(frac=1, random_state=seed)
         for how in ('hash', 'area'):
-            assert split_cases(cases, seed=seed, how=how).set_index('case').split.to_dict() == split_cases(mixed, seed=seed, how=how).set_index('case').split.to_dict()
-            assert fold_cases(cases, 5, seed, how).set_index('case').fold.to_dict() == fold_cases(mixed, 5, seed, how).set_index('case').fold.to_dict()
+            assert split_cases(cases, seed=seed,
+                               how=how).set_index('case').split.to_dict() == split_cases(
+                                   mixed, seed=seed, how=how).set_index('case').split.to_dict()
+            assert fold_cases(cases, 5, seed, how).set_index('case').fold.to_dict() == fold_cases(
+                mixed, 5, seed, how).set_index('case').fold.to_dict()
 
 @pytest.mark.parametrize('k', [2, 3, 5, 10])
 def test_no_fold_is_empty(k):
@@ -70,7 +90,8 @@ def test_no_fold_is_empty(k):
         f = fold_cases(exams(max(n, k), 2), k, seed)
         assert set(f.fold) == set(range(k)) and not len(torn_exams(f, 'fold'))
         own = f.exam.map(lambda e: int(k*unit_hash(f'fold {e}', seed)))
-        if own.nunique() == k: assert list(own) == list(f.fold)          # as it was where none was empty
+        # as it was where none was empty
+        if own.nunique() == k: assert list(own) == list(f.fold)
 
 @pytest.mark.parametrize('k', [3, 5, 8])
 def test_a_few_large_exams_fill_all_stratified_folds(k):
@@ -79,7 +100,8 @@ def test_a_few_large_exams_fill_all_stratified_folds(k):
         sizes = rng.integers(1, 40, k + seed % 3)
         cases = pd.DataFrame(dict(exam=np.repeat([f'e{i}' for i in range(len(sizes))], sizes)))
         fold = stratified_folds(cases.assign(area=rng.random(len(cases))), k, seed)
-        assert set(fold) == set(range(k)) and not len(torn_exams(cases.assign(case='', fold=fold), 'fold'))
+        assert set(fold) == set(
+            range(k)) and not len(torn_exams(cases.assign(case='', fold=fold), 'fold'))
 
 @pytest.mark.parametrize('how', ['hash', 'area'])
 @pytest.mark.parametrize('n,k', [(40, 5), (6, 5), (5, 5), (3, 3), (12, 2)])
@@ -91,7 +113,8 @@ def test_train_and_valid_of_every_fold(n, k, how):
         assert sorted(c for s in splits for c in s.case[s.split == 'test']) == sorted(cases.case)
 
 def test_two_folds_of_too_few():
-    with pytest.raises(InputError, match='2 folds of 2 exams leave 1 for training and validation'): fold_splits(exams(2), 2)
+    with pytest.raises(InputError, match='2 folds of 2 exams leave 1 for training and validation'):
+        fold_splits(exams(2), 2)
 
 @pytest.mark.parametrize('seed', range(20))
 def test_shares_in_folds(seed):
@@ -102,17 +125,20 @@ def test_shares_in_folds(seed):
         assert min(shares) >= 1 and sum(shares) <= most
 
 def test_forty_patients_in_five_folds_and_twelve_in_splits(tmp_path):
-    "The kind of field script 20: simple pictures, much alike, of which no exam is known; prepared for real."
+    "Simple pictures, much alike, of which no exam is known; prepared for real."
     from PIL import Image
     from fetal_seg.preprocess import prepare
     rng, (y, x) = np.random.default_rng(3), np.mgrid[:48,:72]
     for n in range(40):
         m = ((y-24)/(8+n%9))**2 + ((x-36)/17)**2 <= 1
-        for kind,a in (('images', np.clip(90 + 30*rng.standard_normal(m.shape) + 50*m, 0, 255)), ('masks', 255*m)):
+        for kind, a in (('images', np.clip(90 + 30*rng.standard_normal(m.shape) + 50*m, 0,
+                                           255)), ('masks', 255*m)):
             (tmp_path/'raw'/kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(a.astype(np.uint8)).save(tmp_path/'raw'/kind/f'patient{n:02}.png')
-    with pytest.warns(UserWarning, match='is not known'): cases = prepare(tmp_path/'raw', tmp_path/'p', size=(48,72))
-    assert cases.exam.nunique() > 30 and set(cases.split) == set(SPLITS)          # fresh noise on like drawings is no copy
+    with pytest.warns(UserWarning, match='is not known'):
+        cases = prepare(tmp_path/'raw', tmp_path/'p', size=(48, 72))
+    # fresh noise on like drawings is no copy
+    assert cases.exam.nunique() > 30 and set(cases.split) == set(SPLITS)
     for seed in range(20):
         assert [set(s.split) for s in fold_splits(cases, 5, seed)] == [set(SPLITS)]*5
         assert set(split_cases(cases[:12], seed=seed).split) == set(SPLITS)
@@ -132,21 +158,26 @@ def stored(folder, n, same=()):
     from PIL import Image
     for f in ('images', 'masks'): (folder/f).mkdir(parents=True)
     for i in range(n):
-        a = np.random.default_rng(0 if i in same else i+1).integers(0, 200, (48,64)).astype(np.uint8)
+        a = np.random.default_rng(0 if i in same else i + 1).integers(0, 200,
+                                                                      (48, 64)).astype(np.uint8)
         Image.fromarray(a).save(folder/'images'/f'p{i}_x.png')
-        Image.fromarray(np.pad(np.full((20,20), 255, np.uint8), ((10,18), (10,34)))).save(folder/'masks'/f'p{i}_x.png')
+        Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8),
+                               ((10, 18), (10, 34)))).save(folder/'masks'/f'p{i}_x.png')
     return folder
 
 def test_equal_pixels_in_two_exams_of_the_user_are_told(tmp_path):
     from fetal_seg.preprocess import prepare
     raw = stored(tmp_path/'raw', 9, same=(2, 5))
-    with pytest.warns(UserWarning, match=r'1 picture is there with the same pixels under several exams.*p2_x .regex-p2. = p5_x .regex-p5.'):
+    said = r'1 picture is there with the same pixels under several exams.*'
+    with pytest.warns(UserWarning, match=said + 'p2_x .regex-p2. = p5_x .regex-p5.'):
         prepare(raw, tmp_path/'p', size=(48,64), exams=r'(p\d+)_')
-    pd.DataFrame(dict(case=[f'p{i}_x' for i in range(9)], exam=[min(i, 2) for i in range(9)])).to_csv(tmp_path/'e.csv', index=False)
+    pd.DataFrame(dict(case=[f'p{i}_x' for i in range(9)],
+                      exam=[min(i, 2) for i in range(9)])).to_csv(tmp_path/'e.csv', index=False)
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='.*same pixels')
         prepare(raw, tmp_path/'q', size=(48,64), exams=tmp_path/'e.csv')    # both of exam 2
-        prepare(raw, tmp_path/'r', size=(48,64))                          # nobody says so: the copies are one exam
+        # nobody says so: the copies are one exam
+        prepare(raw, tmp_path/'r', size=(48,64))
 
 @pytest.mark.parametrize('n', [1, 2, 3])
 def test_verify_says_that_prepare_will_refuse(n, tmp_path):
@@ -155,6 +186,10 @@ def test_verify_says_that_prepare_will_refuse(n, tmp_path):
     raw = stored(tmp_path/'raw', n)
     said = [f.value for f in verify(raw).findings.itertuples() if f.check == 'too_few_exams']
     if n == 3: assert not said; prepare(raw, tmp_path/'p', size=(48,64)); return
-    assert len(said) == 1 and f'{n} exam' in said[0] and 'prepare will refuse; at least 3 exams are needed' in said[0]
-    with pytest.raises(InputError, match='at least 3 exams are needed'): prepare(raw, tmp_path/'p', size=(48,64))
-    if n == 2: assert 'too_few_exams' not in set(verify(raw, fractions=(0.5, 0, 0.5)).findings.check); prepare(raw, tmp_path/'p', size=(48,64), fractions=(0.5, 0, 0.5))
+    assert len(said) == 1 and f'{n} exam' in said[
+        0] and 'prepare will refuse; at least 3 exams are needed' in said[0]
+    with pytest.raises(InputError, match='at least 3 exams are needed'):
+        prepare(raw, tmp_path/'p', size=(48, 64))
+    if n == 2:
+        assert 'too_few_exams' not in set(verify(raw, fractions=(0.5, 0, 0.5)).findings.check)
+        prepare(raw, tmp_path/'p', size=(48, 64), fractions=(0.5, 0, 0.5))

@@ -2,9 +2,9 @@
 
     python tools/readme.py [--check] [--nb NOTEBOOK] [--out FILE]
 
-Markdown is taken as it is, code is fenced, text output stands in a fence of its own below its code; pictures and
-HTML are left out. Links to notebooks become links to the site. `--check` writes nothing and exits 1 if FILE is not
-what would be written.
+Markdown is taken as it is, code is fenced, text output stands in a fence of its own below its
+code; pictures and HTML are left out. Links to notebooks become links to the site. `--check` writes
+nothing and exits 1 if FILE is not what would be written.
 """
 import argparse, difflib, json, re, sys
 from configparser import ConfigParser
@@ -23,16 +23,21 @@ def site():
     return (cfg['DEFAULT']['doc_host'] + cfg['DEFAULT']['doc_baseurl']).rstrip('/')
 
 def page(path):
-    "The page that nbdev makes of a notebook: lower case, the leading number stripped (`01_a/02a_Loaders.ipynb` -> `01_a/loaders.html`)."
+    """The page that nbdev makes of a notebook: lower case, the leading number stripped
+    (`01_a/02a_Loaders.ipynb` -> `01_a/loaders.html`)."""
     folder, _, name = path.rpartition('/')
-    return (folder + '/' if folder else '') + re.sub(r'^\d+[a-zA-Z0-9]*_', '', name.lower()).removesuffix('.ipynb') + '.html'
+    return (folder + '/' if folder else '') + re.sub(r'^\d+[a-zA-Z0-9]*_', '',
+                                                     name.lower()).removesuffix('.ipynb') + '.html'
 
 def linked(md, base):
-    "`md` as it reads from the top folder: links to notebooks go to the site, other relative ones to where the file lies."
+    """`md` as it reads from the top folder: links to notebooks go to the site, other relative ones
+    to where the file lies."""
     def sub(m): return f'{m[1]}{base}/{page(m[2].removeprefix("./"))}{m[3] or ""}{m[4]}'
     md = re.sub(r'(\]\(\s*)((?!\w+:|/)[^)\s#]+\.ipynb)(#[^)\s]*)?([^)]*\))', sub, md)
-    md = re.sub(r'(!\[[^\]]*\]\(\s*)(?!\w+:|/|\.\./)(?=[^)\s]+\.(?:png|svg|jpe?g|gif|webp))', r'\1nbs/', md)
-    md = re.sub(r'(\]\(\s*)\.\./', r'\1', md)                                    # nbs/../LICENSE is LICENSE
+    md = re.sub(r'(!\[[^\]]*\]\(\s*)(?!\w+:|/|\.\./)(?=[^)\s]+\.(?:png|svg|jpe?g|gif|webp))',
+                r'\1nbs/', md)
+    # nbs/../LICENSE is LICENSE
+    md = re.sub(r'(\]\(\s*)\.\./', r'\1', md)
     return re.sub(r'^(\[[^\]]+\]:\s*)((?!\w+:|/)[^\s#]+\.ipynb)(#\S*)?(.*)$', sub, md, flags=re.M)
 
 def fence(body, lang=''):
@@ -51,19 +56,23 @@ def split_directives(src):
     return found, '\n'.join(lines).strip('\n')
 
 def output_texts(outputs):
-    "The text of a cell's outputs; Markdown where there is some, else plain text; errors and standard error are left out."
+    """The text of a cell's outputs; Markdown where there is some, else plain text; errors and
+    standard error are left out."""
     for o in outputs:
-        if o['output_type'] == 'stream' and o.get('name') != 'stderr': yield 'plain', text(o['text'])
+        if o['output_type'] == 'stream' and o.get('name') != 'stderr':
+            yield 'plain', text(o['text'])
         elif o['output_type'] in ('execute_result', 'display_data'):
             data = o['data']
             if 'text/markdown' in data: yield 'markdown', text(data['text/markdown'])
-            elif 'text/plain' in data and not any(k.startswith('image/') for k in data): yield 'plain', text(data['text/plain'])
+            elif 'text/plain' in data and not any(k.startswith('image/') for k in data):
+                yield 'plain', text(data['text/plain'])
 
 def code_blocks(cell, base):
     "The Markdown blocks of one code cell."
     found, src = split_directives(text(cell['source']))
     if found.keys() & {'hide', 'default_exp'} or found.get('include') == 'false': return
-    if src and found.get('echo') != 'false' and 'hide_input' not in found: yield fence(src, 'bash' if src[0] in '!%' else 'python')
+    if src and found.get('echo') != 'false' and 'hide_input' not in found:
+        yield fence(src, 'bash' if src[0] in '!%' else 'python')
     if found.get('output') == 'false' or 'hide_output' in found: return
     plain = ''
     for kind, out in output_texts(cell.get('outputs', [])):
@@ -76,24 +85,33 @@ def code_blocks(cell, base):
 
 def readme(nb, base):
     "The Markdown of a whole notebook."
-    blocks = ['<!-- Written by tools/readme.py from nbs/index.ipynb: edit that, then run `make readme`. -->']
+    blocks = ['<!-- Written by tools/readme.py from nbs/index.ipynb: edit that, then run `make '
+              'readme`. -->']
     for cell in nb['cells']:
-        if cell['cell_type'] == 'markdown': blocks.append(linked(text(cell['source']).strip('\n'), base))
+        if cell['cell_type'] == 'markdown':
+            blocks.append(linked(text(cell['source']).strip('\n'), base))
         elif cell['cell_type'] == 'code': blocks.extend(code_blocks(cell, base))
     return '\n\n'.join(b for b in blocks if b.strip()) + '\n'
 
 def main(args=None):
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--check', action='store_true', help='only say whether FILE is in step; exit status 1 if not')
-    p.add_argument('--nb', type=Path, default=top/'nbs'/'index.ipynb', help='the notebook (default: nbs/index.ipynb)')
-    p.add_argument('--out', type=Path, default=top/'README.md', help='the file to write (default: README.md)')
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--check', action='store_true',
+                   help='only say whether FILE is in step; exit status 1 if not')
+    p.add_argument('--nb', type=Path, default=top/'nbs'/'index.ipynb',
+                   help='the notebook (default: nbs/index.ipynb)')
+    p.add_argument('--out', type=Path, default=top/'README.md',
+                   help='the file to write (default: README.md)')
     a = p.parse_args(args)
     if not a.nb.exists(): sys.exit(f'{a.nb.name}: no such notebook; README.md is written from it')
     new = readme(json.loads(a.nb.read_text(encoding='utf-8')), site())
     old = a.out.read_text(encoding='utf-8') if a.out.exists() else ''
     if new == old: return print(f'{a.out.name} is in step with {a.nb.name}')
     if a.check:
-        print(*list(difflib.unified_diff(old.splitlines(), new.splitlines(), a.out.name, f'from {a.nb.name}', lineterm='', n=1))[:30], sep='\n')
+        print(
+            *list(
+                difflib.unified_diff(old.splitlines(), new.splitlines(), a.out.name,
+                                     f'from {a.nb.name}', lineterm='', n=1))[:30], sep='\n')
         sys.exit(f'{a.out.name} is not what {a.nb.name} says: run `make readme`')
     a.out.write_text(new, encoding='utf-8')
     print(f'{a.out.name} written')

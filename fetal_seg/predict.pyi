@@ -1,0 +1,242 @@
+# Written by tools/stubs.py: edit the notebook, then run `make export`.
+from typing import Any
+__all__ = ['POST', 'DISTURBED', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'read_contract', 'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
+import os
+from functools import lru_cache, partial, reduce
+from operator import or_
+from pathlib import Path
+import numpy as np, pandas as pd
+from fastcore.basics import patch
+from fastcore.meta import FixSigMeta
+from scipy import ndimage
+from .core import SHIPPED, InputError, atomic_path, check_exists, digest, digest_file, pstream, read_json, to_csv, unguard, write_json, write_text
+from .data import match_table, provenance
+from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
+from .metrics import head_circumference
+from .geometry import MODES, compose, edge_points, fill, fit_ellipse, in_ellipse, invert, picture_part, warp
+from .preprocess import PreparedCase, save_png, to_canvas, to_input
+from .seen import USES, Seen, fingerprint, read_seen, seen_table
+
+def sigmoid(z) -> np.ndarray:
+    ...
+
+def largest_component(mask) -> np.ndarray:
+    ...
+
+def _own_ellipse(inside):
+    ...
+
+def roundest_component(mask, power: float=...) -> np.ndarray:
+    ...
+
+def remove_specks(mask, size: float=...) -> np.ndarray:
+    ...
+
+def keep_sure(mask, height: float=..., heatmap=...) -> np.ndarray:
+    ...
+
+def to_ellipse(mask) -> np.ndarray:
+    ...
+POST: Any
+_SIZED: Any
+
+def _is_share(text):
+    ...
+
+def check_post(steps) -> tuple:
+    ...
+
+def _step(step, mask, heatmap=...):
+    ...
+
+def postprocess(mask, steps=..., heatmap=...) -> np.ndarray:
+    ...
+
+def picture_facts(x, part=...) -> np.ndarray:
+    ...
+
+def _grid_part(part, canvas, affine):
+    ...
+
+def _canvas_facts(canvas, affine, shape, size):
+    ...
+
+def prepared_facts(prepared, cases, size) -> np.ndarray:
+    ...
+
+def fit_familiar(facts, share: float=...) -> dict:
+    ...
+
+def distance(facts, familiar: dict) -> float:
+    ...
+
+class Predictor(metaclass=FixSigMeta):
+    canvas: Any
+    contract: Any
+    device: Any
+    familiar: Any
+    flips: Any
+    forward: Any
+    intensity: Any
+    mode: Any
+    post: Any
+    size: Any
+    temperature: Any
+    threshold: Any
+    weights: Any
+    known: Any
+    members: Any
+
+    def __new__(cls, weights=..., *args, **kwargs):
+        ...
+
+    def __init__(self, weights=..., flips: bool=..., device: str=...):
+        ...
+
+    def __call__(self, img) -> np.ndarray:
+        ...
+
+    def _read(self, img):
+        ...
+
+    def from_canvas(self, canvas, affine, shape) -> np.ndarray:
+        ...
+
+    def canvas_logits(self, canvas, affine, shape) -> np.ndarray:
+        ...
+
+    def network(self, x) -> np.ndarray:
+        ...
+
+    def to_mask(self, heatmap, threshold: float | None=..., post=...) -> np.ndarray:
+        ...
+
+    def unlike(self, img) -> float:
+        ...
+
+    def seen(self, cases) -> np.ndarray:
+        ...
+
+    def heatmap(self, case) -> np.ndarray:
+        ...
+
+    def logits(self, case) -> np.ndarray:
+        ...
+
+def find_weights(given=...) -> Path:
+    ...
+
+def contract_path(weights: Path) -> Path:
+    ...
+
+def _is_size(v):
+    ...
+
+def _is_above_zero(v):
+    ...
+_CONTRACT: Any
+
+def read_contract(path) -> dict:
+    ...
+
+def _contract_seen(weights, contract):
+    ...
+
+def load_model(path, config: dict):
+    ...
+
+def fold_norms(model):
+    ...
+
+def load_torch(path, config: dict, device: str=...) -> Any:
+    ...
+
+def load_onnx(path) -> Any:
+    ...
+
+class Ensemble(Predictor):
+    canvas: Any
+    contract: Any
+    device: Any
+    familiar: Any
+    flips: Any
+    intensity: Any
+    known: Any
+    members: Any
+    mode: Any
+    post: Any
+    size: Any
+    temperature: Any
+    threshold: Any
+    weights: Any
+
+    def __init__(self, weights, flips: bool=..., device: str=...):
+        ...
+
+    def _first_checked(self):
+        ...
+
+    def canvas_logits(self, canvas, affine, shape) -> np.ndarray:
+        ...
+DISTURBED: Any
+
+def unlike_rates(predictor, imgs) -> pd.DataFrame:
+    ...
+
+def soft_dice_confidence(heatmap, mask) -> float:
+    ...
+ELLIPSE: Any
+COLUMNS: Any
+
+def predict_files(predictor, paths, out, spacing: float | None=..., desc: str | None=..., workers: int=..., scheduler: str | None=...) -> pd.DataFrame:
+    ...
+
+@lru_cache(1)
+def _predictor(weights, digests, flips, device, threshold, post):
+    ...
+
+def _recipe(predictor):
+    ...
+
+def _predict_job(job, make, out, spacing):
+    ...
+
+def result_names(paths) -> list:
+    ...
+
+def _check_free(out, names):
+    ...
+
+def _warnings(predictor, img, unlike):
+    ...
+
+def predict_file(predictor, path, out, name: str, spacing: float | None=...) -> dict:
+    ...
+
+def _save_pictures(out, name, img, heat, mask):
+    ...
+
+def is_one_region(post) -> bool:
+    ...
+
+def measure_ellipse(mask, spacing: float=...) -> dict:
+    ...
+
+def measure(heatmap, mask, spacing: float=..., components: int=..., one: bool=...) -> dict:
+    ...
+
+def known_spacing(picture) -> float:
+    ...
+
+def _largest_difference(onnx, weights, network, size):
+    ...
+
+def export(weights=..., out=..., tolerance: float=...) -> dict:
+    ...
+STEPS: Any
+
+def _onnx_contract(weights, size, difference):
+    ...
+
+def _check_export(weights, out):
+    ...
