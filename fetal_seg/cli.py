@@ -642,7 +642,7 @@ def _check_evaluate(a):
     from fetal_seg.core import InputError
     one_way = bool(a.run) == bool(a.prepared) and bool(a.pred) == bool(a.truth)
     if not one_way or bool(a.run) == bool(a.pred):
-        raise InputError('fetal_seg_eval', 'what is to be scored is not clear',
+        raise InputError('options', 'what is to be scored is not clear',
                          'give --run and --prepared, or --pred and --truth')
     if a.count_missing and a.run:
         raise InputError('--count-missing', 'with --run every case has a prediction',
@@ -662,7 +662,7 @@ SAME_CASES = 'give the scores.csv of an evaluation of the same cases'
 
 def _read_against(a):
     "The other run's scores; what is wrong with them is said before anything is scored."
-    from fetal_seg.core import InputError
+    from fetal_seg.core import InputError, counted
     from fetal_seg.metrics import read_scores
     from fetal_seg.preprocess import read_cases
     t = read_scores(a.against)
@@ -674,15 +674,16 @@ def _read_against(a):
     if not a.prepared: return t
     cases = read_cases(a.prepared)
     if not set(t.case) & set(cases.case[cases.split == a.split]):
-        what = f'none of its {len(t)} cases is in the split {a.split} of {a.prepared}'
+        what = f'none of its {counted(len(t), "case")} is in the split {a.split} of {a.prepared}'
         raise InputError(a.against, what, SAME_CASES)
     return t
 
 def _check_shared(path, against, scores):
     "Two evaluations without a common case cannot be compared."
-    from fetal_seg.core import InputError
+    from fetal_seg.core import InputError, counted
     if set(against.case) & set(scores.case): return
-    what = f'none of its {len(against)} cases is among the {len(scores)} that were scored'
+    others = counted(len(against), 'case')
+    what = f'none of its {others} is among the {len(scores)} that were scored'
     raise InputError(path, what, SAME_CASES)
 
 # %% ../nbs/09_cli.ipynb #f6ca1ada

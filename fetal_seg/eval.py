@@ -19,7 +19,8 @@ from .core import InputError, check_exists, counted, digest, progress, write_tex
 from .data import ANNOTATION, exams_by_name, given_exams, provenance
 from .detect import by_class, count_lesions, detection, plot_froc
 from .images import nfc, read_img, split_suffix, why_passed
-from .labels import read_annotation, read_labels, region_name
+from .labels import MOST_CLASSES, check_classes, read_annotation, read_classed
+from .labels import read_labels, region_name
 from .metrics import compare, has_detection, interval_text, score, score_case, strata
 from .metrics import summarise
 from .predict import Predictor, postprocess, sigmoid
@@ -122,24 +123,35 @@ def best_threshold(
     return Threshold(float(levels[np.argmax(means)])), float(means.max())
 
 # %% ../nbs/06_eval.ipynb #2317e7ad
+def list_masks(
+    folder, # A folder; subfolders are searched too
+    endings, # What a mask's stem may end with, the best first, such as _mask; '' is the last
+)->dict: # name → its paths, a tuple: more than one where a picture has several masks
+    "The masks of a folder by the case's name; of several endings of a name the best one counts."
+    return _sort_masks(folder, endings)[0]
+
+def _sort_masks(folder, endings):
+    "(masks, what is passed over): name → paths. An ending that stands beside a better one is none."
+    used, passed, better = {}, {}, set()
+    for _,cases in sorted(_by_ending(folder, endings).items()):
+        beside = not better.isdisjoint(cases)
+        better |= set(cases)
+        if not beside:
+            used |= {name: _one_picture(folder, name, stems) for name,stems in cases.items()}
+            continue
+        for name,stems in cases.items():
+            passed.setdefault(name, tuple(p for paths in stems.values() for p in paths))
+    return used, {name: paths for name,paths in passed.items() if name not in used}
+
+# %% ../nbs/06_eval.ipynb #bf06f757
 def _stands_for(stem, endings):
     "(rank of the ending, name of the case): NAME_mask_1 is a further mask of NAME."
     first = re.sub(r'(_mask)_\d+$', r'\1', stem, flags=re.IGNORECASE)
     rank = next(i for i,e in enumerate(endings) if first.lower().endswith(e.lower()))
     return rank, first[:len(first) - len(endings[rank])]
 
-def _one_picture(name, stems):
-    "The paths of a case; twice the same stem, or two folders, are an error."
-    paths = tuple(p for ps in stems.values() for p in ps)
-    if len(paths) == len(stems) and len({p.parent for p in paths}) == 1: return paths
-    raise InputError(paths[0], f'{len(paths)} files stand for the case {name}',
-                     'keep one of them in the folder')
-
-def list_masks(
-    folder, # A folder; subfolders are searched too
-    endings, # What a mask's stem may end with, the best first, such as _mask; '' is the last
-)->dict: # name → its paths, a tuple: more than one where a picture has several masks
-    "The masks of a folder by the case's name; of several endings the best one counts."
+def _by_ending(folder, endings):
+    "The pictures of a folder: rank of the ending → name of the case → stem → paths."
     folder, remedy = check_exists(folder, 'folder'), 'give the folder that holds the masks'
     if not folder.is_dir(): raise InputError(folder, 'this is a file', remedy)
     found = {}
@@ -148,7 +160,30 @@ def list_masks(
         rank, name = _stands_for(stem, endings)
         found.setdefault(rank, {}).setdefault(name, {}).setdefault(stem.lower(), []).append(p)
     if not found: raise InputError(folder, 'no picture in this folder', remedy)
-    return {name: _one_picture(name, stems) for name,stems in found[min(found)].items()}
+    return found
+
+# %% ../nbs/06_eval.ipynb #562a933c
+def _folder_of_masks(folder, paths):
+    "The folder below `folder` whose name says that it holds the masks, where some are outside."
+    for name in ('full_masks', 'masks', 'annotations', 'labels'):
+        for p in paths:
+            inner = [d for d in p.parents if Path(folder) in d.parents and d.name.lower() == name]
+            if inner and any(inner[0] not in q.parents for q in paths): return inner[0]
+
+def _one_picture(folder, name, stems):
+    "The paths of a case; twice the same stem, or two folders, are an error."
+    paths = tuple(p for ps in stems.values() for p in ps)
+    if len(paths) == len(stems) and len({p.parent for p in paths}) == 1: return paths
+    masks = _folder_of_masks(folder, paths)
+    remedy = f'name the folder of the masks: {masks}' if masks else 'keep one of them in the folder'
+    raise InputError(paths[0], f'{len(paths)} files stand for the case {name}', remedy)
+
+def _passed_text(folder, passed):
+    "Which files of a folder are passed over, and why."
+    names = [p.name for paths in passed.values() for p in paths]
+    some = ', '.join(names[:5]) + ', ...'*(len(names) > 5)
+    return (f'Passed over in {folder}: {counted(len(names), "file")} ({some}). Other files named '
+            'like these stand beside a mask of their own name, as pictures do')
 
 # %% ../nbs/06_eval.ipynb #45cf90c1
 def _paths(given):
@@ -183,7 +218,7 @@ def _rank_of_names(side):
 def _said_by_name(ends):
     "(kind, who said so) of a side, by the names of its files."
     if ends == {0}: return 'outline', f'files are called NAME{ANNOTATION}'
-    return 'filled', f'files are not called NAME{ANNOTATION}'
+    return 'filled', f'files are not {"all "*(0 in ends)}called NAME{ANNOTATION}'
 
 def folder_kinds(
     preds:dict, # name → paths
@@ -247,6 +282,29 @@ def _class_warnings(wanted, held, binary):
         yield (f'No prediction has the class {wanted} (they have: {_listed(held[0])}): all are '
                'scored as empty. A mask of two values is written as 0 and 255.')
 
+# %% ../nbs/06_eval.ipynb #9214c695
+def _class_said(path):
+    "(what `read_classed` says of a mask with a region, else None; its classes if several)."
+    try:
+        mask, said = read_classed(path)
+        return said if mask.any() else None, ()
+    except (InputError, OSError): pass
+    try: names = read_labels(path).names
+    except (InputError, OSError): return None, ()
+    return None, names if len(names) <= MOST_CLASSES else ()
+
+def _check_one_class(side, folder, what):
+    "Raise where the files of a side hold several classes, one a file or several beside one."
+    found = [_class_said(p) for paths in side.values() for p in _paths(paths)]
+    said, several = [s for s,_ in found if s is not None], [names for _,names in found if names]
+    mixed = check_classes(said, folder)
+    if mixed: warnings.warn(mixed.replace('The annotations', f'The {what}'), stacklevel=3)
+    if not several or not any(said): return
+    held, last = _listed(set().union(*several)), several[0][-1]
+    raise InputError(folder, f'{len(several)} of {counted(len(found), what[:-1])} with several '
+                     f'classes ({held}) beside others with one', 'say which is the region: '
+                     f'--region {last}, or --region any for all of them')
+
 # %% ../nbs/06_eval.ipynb #17a1788b
 def _class_text(read, region):
     "Which class a side is read by, in words; `region`: the one that was asked for."
@@ -262,6 +320,7 @@ class MaskFolders(NamedTuple):
     why:tuple # Who said so, each
     regions:tuple # (of the predictions, of the annotations): the class to read
     region:str=None # The class that was asked for
+    passed:tuple=({}, {}) # (of the predictions, of the annotations): name → files passed over
     def lines(self)->list: # Two lines
         "What both were taken for, as a person reads it."
         said = dict(outline='outlines, filled', filled='filled masks, as they are',
@@ -278,15 +337,20 @@ def open_folders(
     region=None, # As for `evaluate_folders`
 )->MaskFolders:
     "Find the masks of two folders, and decide what they are."
-    preds = list_masks(pred, ('_mask', ANNOTATION, ''))
-    truths = list_masks(truth, (ANNOTATION, '_mask', ''))
+    preds, others = _sort_masks(pred, ('_mask', ANNOTATION, ''))
+    truths, more = _sort_masks(truth, (ANNOTATION, '_mask', ''))
+    texts = [_passed_text(*of) for of in ((pred, others), (truth, more)) if of[1]]
+    for text in dict.fromkeys(texts): warnings.warn(text, stacklevel=2)
     if not set(preds) & set(truths):
         masks, annotations = counted(len(preds), 'mask'), counted(len(truths), 'annotation')
         what = f'none of its {masks} has the name of one of the {annotations} in {truth}'
         raise InputError(pred, what, 'a mask is called NAME_mask.png')
     (kinds, why) = zip(*folder_kinds(preds, truths, annotation))
+    if region is None:
+        _check_one_class(preds, pred, 'predictions')
+        _check_one_class(truths, truth, 'annotations')
     return MaskFolders(preds, truths, kinds, why, folder_regions(preds, truths, region),
-                       region_name(region))
+                       region_name(region), (others, more))
 
 # %% ../nbs/06_eval.ipynb #37aac735
 def _looks_other(kind, enclosed, method):
@@ -296,8 +360,10 @@ def _looks_other(kind, enclosed, method):
 
 def _doubt(what, kind, why, n, of):
     "One sentence, and the remedy."
-    taken, look, other = 'outlines', 'are solid', 'filled masks'
-    if kind == 'filled': taken, look, other = other, 'enclose more than they draw', taken
+    taken, look, other = 'outlines', 'is solid' if of == 1 else 'are solid', 'filled masks'
+    if kind == 'filled':
+        look = 'encloses more than it draws' if of == 1 else 'enclose more than they draw'
+        taken, other = other, taken
     remedy = f'say so: --annotation {"outline" if kind == "filled" else "filled"}'
     if what == 'predictions':
         remedy = f'call their files NAME{ANNOTATION if kind == "filled" else "_mask"}'
@@ -365,6 +431,9 @@ def _problems(folders, bad, missing):
     rows = [(n, reason) for n,reason,_ in bad]
     rows += [(n, without) for n in truths if n not in preds]
     rows += [(n, 'no annotation for this mask') for n in preds if n not in truths]
+    for what,passed in zip(('predictions', 'annotations'), folders.passed):
+        rows += [(n, f'passed over among the {what}: files named so stand beside masks')
+                 for n in passed]
     return pd.DataFrame(rows, columns=['case', 'reason'])
 
 # %% ../nbs/06_eval.ipynb #ba8b9a6d

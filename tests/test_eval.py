@@ -275,3 +275,84 @@ def test_helps_list_what_there_is(command, monkeypatch):
     if '--region' in helps:
         assert 'a value such as 2' in helps['--region'] and 'or any' in helps['--region']
         assert "label's name" in helps['--region'] or command == 'evaluate'
+
+# Which files of a folder are masks
+
+@pytest.mark.parametrize('files,cases', [
+    ('a b c d_mask', 'abcd'), ('a_mask b_mask c d_Annotation', 'abcd'),
+    ('a b c d e f g h i p_mask', 'abcdefghip'), ('a b', 'ab'), ('a_mask a b_mask b', 'ab')])
+def test_names_may_be_mixed(tmp_path, files, cases, capsys):
+    for side in ('pred', 'truth'):
+        for name in files.split(): write(tmp_path/side/f'{name}.png', box(255))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        s, problems = evaluate_folders(tmp_path/'pred', tmp_path/'truth')
+        assert ''.join(sorted(s.case)) == cases and (s.dice == 1).all() and problems.empty
+    s, problems = evaluate_folders(tmp_path/'truth', tmp_path/'truth')
+    assert ''.join(sorted(s.case)) == cases and problems.empty
+
+def test_what_is_passed_over_is_named(tmp_path, capsys):
+    for name in ('a_mask', 'b_mask'): write(tmp_path/'truth'/f'{name}.png', box(255))
+    for name in ('a', 'a_mask', 'b', 'c'): write(tmp_path/'pred'/f'{name}.png', box(255))
+    assert scored(tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert '1 case of 1 exam' in out and 'Passed over in' in err and '2 files (b.png, c.png)' in err
+    assert '2 cases: passed over among the predictions' in out and '(b, c)' in out
+
+def test_annotations_beside_predictions_are_no_predictions(tmp_path):
+    "Predictions written into a dataset: what is not predicted yet is not scored against itself."
+    for i in range(3):
+        write(tmp_path/'raw'/f'{i}.png', box(90))
+        write(tmp_path/'raw'/f'{i}_Annotation.png', ring())
+    write(tmp_path/'raw'/'0_mask.png', box(255))
+    with pytest.warns(UserWarning, match='Passed over'):
+        s, problems = evaluate_folders(tmp_path/'raw', tmp_path/'raw')
+    assert s.case.tolist() == ['0'] and {'1', '2'} == set(problems.case)
+
+# Classes, one a file
+
+@pytest.mark.parametrize('side', ['pred', 'truth'])
+def test_classes_one_a_file_are_refused(tmp_path, side, capsys):
+    other = 'truth' if side == 'pred' else 'pred'
+    for i in range(6):
+        write(tmp_path/side/f'{i}.png', box(1 + i % 2))
+        write(tmp_path/other/f'{i}.png', box(255))
+    assert scored(tmp_path) == 2
+    err = capsys.readouterr().err.strip()
+    assert '\n' not in err and f'{side}: 2 classes over the dataset, one a file' in err
+    assert '--region any' in err and scored(tmp_path, '--region', 'any') == 0
+
+def test_several_classes_beside_one_are_refused(tmp_path, capsys):
+    for i in range(8):
+        write(tmp_path/'pred'/f'{i}.png', box(2, left=40))
+        write(tmp_path/'truth'/f'{i}.png', box(1) + (box(2, left=40) if i < 4 else 0))
+    assert scored(tmp_path) == 2
+    err = capsys.readouterr().err.strip()
+    assert 'truth: 4 of 8 annotations with several classes (1, 2)' in err and '--region 2' in err
+    assert scored(tmp_path, '--region', '2') == 0
+
+# A dataset in the place of its masks
+
+@pytest.mark.parametrize('kinds,masks', [(('images', 'masks'), 'masks'),
+                                         (('images', 'masks', 'full_masks'), 'full_masks')])
+@pytest.mark.parametrize('side', ['pred', 'truth'])
+def test_the_folder_of_the_masks_is_named(tmp_path, kinds, masks, side, capsys):
+    for i in range(2):
+        for d in ('pred', 'truth'):
+            for k in kinds if d == side else ['']: write(tmp_path/d/k/f'p{i}.png', box(255))
+    assert scored(tmp_path) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.endswith(f'name the folder of the masks: {tmp_path/side/masks}')
+    assert 'keep one' not in err
+
+# English
+
+def test_one_is_no_plural_in_messages(tmp_path, capsys):
+    write(tmp_path/'pred'/'x_Annotation.png', box(255))
+    write(tmp_path/'truth'/'x.png', ring())
+    assert scored(tmp_path) == 0
+    err = capsys.readouterr().err
+    assert '1 of 1 prediction is solid' in err
+    assert '1 of 1 annotation encloses more than it draws' in err
+    assert cli.evaluate([]) == 2
+    assert capsys.readouterr().err.count('fetal_seg_eval: ') == 1
