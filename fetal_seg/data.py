@@ -1233,7 +1233,7 @@ def fold_cases(
 )->pd.DataFrame: # `cases` with `fold`, 0 to k-1
     "Deal exams to k folds."
     if k < 2 or k > cases.exam.nunique():
-        raise InputError('k', f'{counted(k, "fold")} of {counted(cases.exam.nunique(), "exam")}',
+        raise InputError('k', f'{k} folds of {counted(cases.exam.nunique(), "exam")}',
                          'ask for 2 folds or more, and for no more than there are exams')
     if how not in ('hash', 'area'):
         raise InputError('how', f'{how!r} is not known', 'choose hash or area')
