@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from .core import ASSETS, InputError, check_exists, digest, digest_file, pmap, unit_hash
+from .core import (ASSETS, InputError, check_exists, counted, digest, digest_file, pmap,
+                            unit_hash)
 from .copies import copy_groups, look
 from .images import (NO_PICTURE, STUDY, SUFFIXES, dhash, nfc, read_picture, split_suffix,
                               to_uint8, why_passed)
@@ -217,6 +218,26 @@ def _no_case(f, m, layout):
         return ('its name has a | or a character that cannot be written',
                 'rename it, if it should be a case')
 
+# %% ../nbs/00_data.ipynb #2e4a06b9
+_MARK = re.compile(r'overla(?:y(?:ed|s)?|id)')   # what copies are called
+
+def _drawn_copies(files, layout):
+    "Those that are called overlays and lie beside their picture (if pooled: in any folder)."
+    paths = {f: nfc(split_suffix(f)[0]).lower().rpartition('/') for f in files}
+    marked = {f for f,(*_,name) in paths.items() if _MARK.search(name)}
+    def picture(f):
+        place, _, name = paths[f]
+        words = re.findall(r'[^\W_]+', _MARK.sub(' ', name))
+        return '' if layout.pool else place, tuple(words)
+
+    there = {picture(f) for f in files if f not in marked}
+    return {f for f in marked if picture(f) in there}
+
+def _why_left(path, leave, is_copy):
+    "By which rule a layout leaves out a picture: (kind, reason, remedy); None: by none."
+    return next((rule[1:] for e,rule in leave
+                 if e.fullmatch(path) and (is_copy or tuple(rule) != _drawn)), None)
+
 # %% ../nbs/00_data.ipynb #815b1dc5
 def sort_files(
     files, # From `list_files`
@@ -227,7 +248,8 @@ def sort_files(
     if passed is None: passed = {f: NO_PICTURE for f in files if not is_picture(f)}
     image, annotation, table = (_compiled(e, layout.name)
                                 for e in (layout.image, layout.annotation, layout.table))
-    leave = [(_compiled(e, layout.name), *why) for e,*why in layout.leave]
+    leave = [(_compiled(rule[0], layout.name), rule) for rule in layout.leave]
+    copies = _drawn_copies([f for f in files if f not in passed], layout)
     images, annotations, tables, left = [], [], [], []
     for f in files:
         if f in passed:
@@ -237,7 +259,7 @@ def sort_files(
             continue
         path = nfc(split_suffix(f)[0])
         m = annotation.fullmatch(path) or image.fullmatch(path)
-        why = next((w for e,*w in leave if e.fullmatch(path)), None)
+        why = _why_left(path, leave, f in copies)
         no = _no_case(f, m, layout)
         if why: left.append(_left(f, m and m.groupdict().get('label') or '', *why))
         elif no: left.append(_left(f, '', 'foreign', *no))
@@ -543,13 +565,14 @@ _ANNOTATION = 'annotation', 'annotation'
 _RESULT = 'result', 'heatmap or overlay of a prediction'
 
 def _paired(files, passed):
-    "What any layout pairs with a picture, or knows as an overlay → (kind, reason)."
-    out = {}
-    for l in LAYOUTS.values():
-        pairs, *_, left = pair_files(files, l, passed)
-        out |= {a.file: _ANNOTATION for aa in pairs.values() for a in aa}
-        out |= {r['file']: ('overlay', r['reason']) for r in left if r['kind'] == 'overlay'}
-    return out
+    "What layouts pair, or know as an overlay → (kind, reason), None: a picture. Most pairs first."
+    found = [pair_files(files, l, passed) for l in LAYOUTS.values()]
+    out, overlays = {}, {}
+    for pairs,_,left in sorted(found, key=lambda f: -len(f[0])):
+        said = {a.file: _ANNOTATION for aa in pairs.values() for a in aa}
+        out = dict.fromkeys(i.file for i in pairs) | said | out
+        overlays |= {r['file']: ('overlay', r['reason']) for r in left if r['kind'] == 'overlay'}
+    return overlays | out
 
 # %% ../nbs/00_data.ipynb #c2bacfb7
 def find_annotations(
@@ -568,7 +591,7 @@ def find_annotations(
         if ends: out.setdefault(f, _ANNOTATION if ends[1] else _RESULT)
         elif beside and beside[1].lower() in stems or inside[f] and others:
             out.setdefault(f, _ANNOTATION)
-    return out
+    return {f: why for f,why in out.items() if why}
 
 # %% ../nbs/00_data.ipynb #99d1c2fb
 def find_pictures(
@@ -1090,7 +1113,8 @@ def split_cases(
     wanted, exams = np.array(SPLITS)[np.array(fractions) > 0], sorted(set(cases.exam), key=str)
     if len(exams) < len(wanted):
         raise InputError(
-            'fractions', f'{len(exams)} exams cannot fill the splits {", ".join(wanted)}',
+            'fractions',
+            f'{counted(len(exams), "exam")} cannot fill the splits {", ".join(wanted)}',
             f'at least {len(wanted)} exams are needed: '
             'add cases, or prepare with a share of 0 for a split that is not wanted')
     if how == 'area':
@@ -1137,7 +1161,8 @@ def stratified_folds(
         raise InputError('area', 'is not known of all cases',
                          "it is measured on masks: call prepare, or choose 'hash'")
     if cases.exam.nunique() < k:
-        raise InputError('cases', f'{cases.exam.nunique()} exams cannot be dealt to {k} folds',
+        exams = counted(cases.exam.nunique(), 'exam')
+        raise InputError('cases', f'{exams} cannot be dealt to {k} folds',
                          "add cases, or choose 'hash'")
     if k == 1: return np.zeros(len(cases), int)
     return _fill_folds(_sklearn_folds(cases, k, seed), cases.exam, k)
@@ -1208,7 +1233,7 @@ def fold_cases(
 )->pd.DataFrame: # `cases` with `fold`, 0 to k-1
     "Deal exams to k folds."
     if k < 2 or k > cases.exam.nunique():
-        raise InputError('k', f'{k} folds of {cases.exam.nunique()} exams',
+        raise InputError('k', f'{k} folds of {counted(cases.exam.nunique(), "exam")}',
                          'ask for 2 folds or more, and for no more than there are exams')
     if how not in ('hash', 'area'):
         raise InputError('how', f'{how!r} is not known', 'choose hash or area')

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'MAY_BE_EMPTY', 'FLOATS', 'TEXT', 'declared_kind',
            'enclosed_share', 'looks_like', 'find_kind', 'get_kind', 'check_kind', 'choose_mask', 'to_mask',
-           'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'case_key', 'prepare_case', 'to_line',
-           'to_png', 'save_png', 'read_mask', 'commit', 'replay', 'prepare', 'read_cases', 'case_path', 'PreparedCase',
-           'read_prepared']
+           'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'check_region', 'case_key',
+           'prepare_case', 'to_line', 'to_png', 'save_png', 'read_mask', 'commit', 'replay', 'prepare', 'read_cases',
+           'case_path', 'PreparedCase', 'read_prepared']
 
 # %% ../nbs/01_preprocess.ipynb #14c2c157
 import io, json, math, os, platform, re, shutil, warnings
@@ -312,32 +312,46 @@ def hull_change(
     "How far a mask goes beyond what was drawn, where it was closed or fitted."
     if method not in ('closed', 'ellipse'): return math.nan
     labels, n = ndimage.label(mask, np.ones((3,3)))
-    if n < 2: return _hull_change(ann, mask)
-    parts = [_hull_change(ann & (labels == k), labels == k) for k in range(1, n+1)]
+    if n < 2: return _hull_change(ann, mask, method)
+    parts = [_hull_change(ann & (labels == k), labels == k, method) for k in range(1, n+1)]
     return max((c for c in parts if c == c), key=abs, default=math.nan)
 
-def _hull_change(ann, mask):
+def _hull_change(ann, mask, method):
     "The same of one piece."
     if (ann == mask).all(): return 0.
-    filled = fill(ann)
-    drawn = np.count_nonzero(filled)
-    if drawn < 1.5*np.count_nonzero(ann) and looks_like(ann) != 'filled':   # open: its hull
-        try: drawn = ConvexHull(edge_points(ann)).volume
-        except QhullError: return math.nan
+    areas = [_drawn_area(p) for p in (_drawn_parts(ann) if method == 'ellipse' else [ann])]
+    drawn = sum(a for a in areas if a == a)
     return np.count_nonzero(mask)/drawn - 1 if drawn else math.nan
+
+# %% ../nbs/01_preprocess.ipynb #95966b2c
+def _drawn_area(ann):
+    "The area of one drawing: filled, or of its hull where it is open; NaN where it has none."
+    drawn = np.count_nonzero(fill(ann))
+    if drawn >= 1.5*np.count_nonzero(ann) or looks_like(ann) == 'filled': return drawn
+    try: return ConvexHull(edge_points(ann)).volume
+    except QhullError: return math.nan
+
+def _drawn_parts(ann):
+    "What was drawn, apart: regions, and outlines whose pieces belong together; or all as one."
+    labels, n = ndimage.label(ann, np.ones((3,3)))
+    sizes = np.bincount(labels.ravel(), minlength=n+1)
+    pieces = [labels == k for k in range(1, n+1) if sizes[k] >= SPECK*sizes[1:].sum()]
+    open_ = [not _encloses(p) and not _is_solid(p) for p in pieces]
+    whole = [p for p,o in zip(pieces, open_) if not o]
+    inside = np.any([fill(p) for p in whole], 0)
+    strokes = [p for p,o in zip(pieces, open_) if o and not (p & inside).any()]
+    whole = [p for p in whole if not any((p & fill(o)).any() for o in whole if o is not p)]
+    parts = whole + _joined(strokes)
+    return parts if len(parts) > 1 else [ann]
 
 # %% ../nbs/01_preprocess.ipynb #c856dee2
 def check_kinds(
     records, # Of prepared cases: enclosed, method, area, case
     kind:str, # outline, filled or ellipse
     why:str, # Who said so
-    region=None, # The class that was asked for
 ):
-    "Warn where most annotations look unlike the declared kind; raise where none has the class."
+    "Warn where most annotations look unlike the declared kind."
     seen = [r for r in records if r['method'] != 'empty']
-    if not seen and region not in (None, 'any'):
-        raise InputError('--region', f'no annotation has the class {region}',
-                         'name a label of the files, or any')
     lines = sum(r['enclosed'] >= 1/3 for r in seen)
     solid = sum(r['method'] == 'filled' for r in seen)
     if kind == 'filled' and lines > len(seen)/2:
@@ -347,6 +361,24 @@ def check_kinds(
     if kind == 'outline' and solid > len(seen)/2:
         warnings.warn(f'Taken as outlines ({why}), {solid} of {len(seen)} annotations are solid. '
                       'If they are filled masks, say so: --annotation filled', stacklevel=3)
+
+# %% ../nbs/01_preprocess.ipynb #f2f903ca
+def check_region(
+    methods, # Of annotations that were read: how their regions were found, from `choose_mask`
+    region, # The class that was asked for; None and any are never missing
+    raw, # The raw folder
+    cases, # From `find_cases`
+):
+    "Raise where no annotation has the class that was asked for, and say which there are."
+    if region in (None, 'any') or any(m != 'empty' for m in methods): return
+    found = set()
+    for ref in (r for joined in cases.annotation for r in joined.split('|')):
+        try: found |= set(read_labels(Path(raw)/ref).names)
+        except (InputError, OSError): continue
+    some = sorted(found, key=lambda c: (len(c), c))
+    have = ', '.join(some[:6]) + ', ...'*(len(some) > 6) if some else 'none'
+    raise InputError('--region', f'no annotation has the class {region} (they have: {have})',
+                     'name a label of the files, or any')
 
 # %% ../nbs/01_preprocess.ipynb #b9c792eb
 FORMAT = 3   # of the prepared folder
@@ -536,7 +568,8 @@ def prepare(
                   region=region_name(region))
     with _staging(out):
         records = _prepare_cases(cases, raw, out, recipe, workers, scheduler)
-        check_kinds(records, kind, why, recipe['region'])
+        check_region([r['method'] for r in records], recipe['region'], raw, cases)
+        check_kinds(records, kind, why)
         if region is None: _check_mixed(records, raw)
         cases = _table(cases, records, exams, split, fractions, seed, spacing)
         about = dict(recipe, seed=seed, fractions=list(fractions), split=str(split),

@@ -1,6 +1,6 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'MAY_BE_EMPTY', 'FLOATS', 'TEXT', 'declared_kind', 'enclosed_share', 'looks_like', 'find_kind', 'get_kind', 'check_kind', 'choose_mask', 'to_mask', 'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'case_key', 'prepare_case', 'to_line', 'to_png', 'save_png', 'read_mask', 'commit', 'replay', 'prepare', 'read_cases', 'case_path', 'PreparedCase', 'read_prepared']
+__all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'MAY_BE_EMPTY', 'FLOATS', 'TEXT', 'declared_kind', 'enclosed_share', 'looks_like', 'find_kind', 'get_kind', 'check_kind', 'choose_mask', 'to_mask', 'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'check_region', 'case_key', 'prepare_case', 'to_line', 'to_png', 'save_png', 'read_mask', 'commit', 'replay', 'prepare', 'read_cases', 'case_path', 'PreparedCase', 'read_prepared']
 import io, json, math, os, platform, re, shutil, warnings
 from collections import defaultdict
 from contextlib import contextmanager
@@ -98,10 +98,19 @@ def to_input(canvas, size, intensity: str=..., part=...) -> tuple:
 def hull_change(ann, mask, method: str) -> float:
     ...
 
-def _hull_change(ann, mask):
+def _hull_change(ann, mask, method):
     ...
 
-def check_kinds(records, kind: str, why: str, region=...):
+def _drawn_area(ann):
+    ...
+
+def _drawn_parts(ann):
+    ...
+
+def check_kinds(records, kind: str, why: str):
+    ...
+
+def check_region(methods, region, raw, cases):
     ...
 FORMAT: Any
 KINDS: Any

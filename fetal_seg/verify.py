@@ -33,8 +33,8 @@ from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_part,
                                 warp_mask)
-from .preprocess import (AFFINE, KINDS, case_path, check_kind, enclosed_share, get_kind,
-                                  hull_change, read_cases, to_mask)
+from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
+                                  enclosed_share, get_kind, hull_change, read_cases, to_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -396,6 +396,8 @@ def _see_raw(raw, workers=0, layout=None, exams=None, split=None, seed=0,
     cases = _measure_cases(cases, read, workers)
     for c in _READ:
         if c not in cases: cases[c] = None
+    methods = cases.method.dropna()
+    if len(methods): check_region(methods, region_name(region), raw, cases)
     cases = _split_of(cases, exams, split, seed, fractions)
     others = _unannotated_pictures(raw, left, workers)
     wanted = sum(f > 0 for f in fractions) if split in (None, 'hash', 'area') else 0
@@ -446,11 +448,10 @@ _add_table('error', _problems_of,
                  'a mask has 0 for background and 1 or 255 for the region, and is no JPEG; '
                  + _REMAKE,
                  'write it with 0 for background and 1 or 255 for the region; of several classes '
-                 'say which is meant: --region VALUE of fetal_seg_prepare; no classes as JPEG'))
+                 'say which is meant: --region VALUE; no classes as JPEG'))
 
 # %% ../nbs/02_verify.ipynb #02c0e750
-@add_check('error', 'say which is the region: --region VALUE of fetal_seg_prepare, '
-                    'or --region any for all')
+@add_check('error', 'say which is the region: --region VALUE, or --region any for all')
 def _check_mixed_classes(s):
     "One class in each mask, but not the same in all: which one is meant?"
     known = s.kind == 'raw' and {'classes', 'full_area'} <= set(s.cases)

@@ -21,7 +21,7 @@ from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import circumference, edge_points, fill, fit_ellipse, picture_part, warp_mask
-from .preprocess import AFFINE, KINDS, case_path, check_kind, enclosed_share, get_kind, hull_change, read_cases, to_mask
+from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, get_kind, hull_change, read_cases, to_mask
 SEVERITIES: Any
 _REMAKE: Any
 
@@ -173,7 +173,7 @@ def _add_table(severity, find, **table):
 def _problems_of(s, name):
     ...
 
-@add_check('error', 'say which is the region: --region VALUE of fetal_seg_prepare, or --region any for all')
+@add_check('error', 'say which is the region: --region VALUE, or --region any for all')
 def _check_mixed_classes(s):
     ...
 

@@ -11,7 +11,7 @@ from fetal_seg.copies import copy_groups
 from fetal_seg.preprocess import case_path, prepare, read_mask
 from fetal_seg.verify import verify
 
-pytestmark = pytest.mark.data
+pytestmark = pytest.mark.data('FETAL_SEG_BUSI')
 FULL = (256, 256)
 
 @pytest.fixture(scope='module')

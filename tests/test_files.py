@@ -275,11 +275,29 @@ def test_a_table_finds_names_in_another_form(tmp_path):
 def test_overlay_is_a_word_of_the_file_and_not_of_a_folder(tmp_path):
     top = 'overlays of May'
     put(tmp_path, {f'{top}/images/a.png': PNG, f'{top}/masks/a.png': MASK,
+                   f'{top}/images/b.png': PNG, f'{top}/masks/b.png': MASK,
                    f'{top}/images/a_overlay.png': PNG, f'{top}/images/Overlaid b.png': PNG})
     cases, left = find_cases(tmp_path)
-    assert cases.case.tolist() == ['a'] and set(left.kind) == {'overlay'}
+    assert cases.case.tolist() == ['a', 'b'] and set(left.kind) == {'overlay'}
     drawn = [f'{top}/images/Overlaid b.png', f'{top}/images/a_overlay.png']
     assert sorted(left.file) == drawn
+
+def test_no_picture_is_dropped_by_its_name_alone(tmp_path):
+    "A mask of its own makes a picture, for `prepare` and for `predict`."
+    names = ['a_overlay_in_bit12', 'overlay_1', 'p_mask', 'q_Annotation', 'scan_overlay']
+    put(tmp_path, {f'{folder}/{n}.png': data for n in names
+                   for folder,data in (('images', PNG), ('masks', MASK))})
+    cases, left = find_cases(tmp_path)
+    assert cases.case.tolist() == names and left.empty
+    found, passed = find_pictures(tmp_path)
+    assert found == [f'images/{n}.png' for n in names]
+    assert sorted(passed.file) == [f'masks/{n}.png' for n in names]
+    # the picture itself beside one: that is a copy
+    put(tmp_path, {'images/scan.png': PNG, 'masks/scan.png': MASK})
+    cases, left = find_cases(tmp_path)
+    assert 'scan' in set(cases.case) and 'scan_overlay' not in set(cases.case)
+    assert set(left.kind) == {'overlay'}
+    assert set(cases.image) == set(find_pictures(tmp_path)[0])
 
 # Exams of DICOM headers
 
@@ -471,8 +489,8 @@ def test_numbered_masks_in_two_folders_are_united(tmp_path):
     joined = dict(zip(cases.case, cases.annotation.str.count(r'\|')))
     assert joined == dict(a=2, b=1, c=0, d_mask_1=0) and left_out.empty
     for case in cases.to_dict('records'): assert (read_pair(raw, case)[1] == region).all()
-    # the list takes a name in _mask_1 for a mask
-    assert find_pictures(raw)[0] == ['pictures/a.png', 'pictures/b.png', 'pictures/c.png']
+    # a case's picture is one for the list too, whatever its name ends with
+    assert find_pictures(raw)[0] == [f'pictures/{n}.png' for n in ('a', 'b', 'c', 'd_mask_1')]
 
 @pytest.mark.parametrize('names', [('a.png', 'a_mask.png'), ('a_mask.png', 'a_label.png'),
                                    ('a_mask.png', 'a_mask.tif'), ('a_mask_1.png', 'a_mask_01.png'),

@@ -352,7 +352,10 @@ def test_a_class_that_no_file_has_is_an_error(tmp_path):
         Image.fromarray(a).save(tmp_path/'raw'/'masks'/f'{k}.png')
     with pytest.raises(InputError, match='2 classes: 1 and 2'):
         prepare(tmp_path/'raw', tmp_path/'p', size=SHAPE)
-    with pytest.raises(InputError, match='--region: no annotation has the class 7'):
+    said = r'--region: no annotation has the class 7 \(they have: 1, 2\)'
+    with pytest.raises(InputError, match=said):
         prepare(tmp_path/'raw', tmp_path/'p', size=SHAPE, region=7)
+    with pytest.raises(InputError, match=said): verify(tmp_path/'raw', region=7)
+    assert 'empty_mask' not in set(verify(tmp_path/'raw', region=2).findings.check)
     cases = prepare(tmp_path/'raw', tmp_path/'p', size=SHAPE, region=2)
     assert np.allclose(cases.area, 30*40/(96*128))

@@ -785,4 +785,11 @@ def test_two_regions_far_apart_are_not_changed():
     mask, method, _ = choose_mask(half)
     assert hull_change(half, mask, method) > 0.5
     # one ellipse through two blobs is a change
-    assert hull_change(both, *choose_mask(both, 'ellipse')[:2]) > 0.5
+    mask, method, _ = choose_mask(both, 'ellipse')
+    assert abs(hull_change(both, mask, method) - (mask.sum()/both.sum() - 1)) < 1e-9
+    assert hull_change(both, mask, method) > 0.8
+    # four arcs of one outline are no four regions
+    gaps = (abs(y - 68) < 5) | (abs(x - 165) < 5)
+    arcs = stroke(discs[1], 2) & ~gaps
+    mask, method, _ = choose_mask(arcs)
+    assert method == 'ellipse' and abs(hull_change(arcs, mask, method)) < 0.2

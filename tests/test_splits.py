@@ -42,9 +42,11 @@ def test_too_few_are_refused_with_the_number(how):
     for n in (1, 2):
         with pytest.raises(
                 InputError, match=
-                f'{n} exams cannot fill the splits train, valid, test; at least 3 exams are needed'
+                f'{n} exams? cannot fill the splits train, valid, test; at least 3 exams are needed'
         ):
             split_cases(exams(n).assign(area=0.1), how=how)
+    with pytest.raises(InputError, match='1 exam cannot fill'):
+        split_cases(exams(1).assign(area=0.1), how=how)
     assert set(split_cases(exams(1), (0, 0, 1)).split) == {'test'}
 
 def test_more_exams_never_bring_a_trained_one_to_the_test():
