@@ -130,10 +130,16 @@ def list_masks(
     "The masks of a folder by the case's name; of several endings of a name the best one counts."
     return _sort_masks(folder, endings)[0]
 
+def _is_result(name, masks):
+    "Is it a heatmap or an overlay that `predict_files` wrote beside a mask?"
+    return any(name.lower().endswith(e) and name[:-len(e)] in masks
+               for e in ('_heatmap', '_overlay'))
+
 def _sort_masks(folder, endings):
     "(masks, what is passed over): name → paths. An ending that stands beside a better one is none."
     used, passed, better = {}, {}, set()
     for _,cases in sorted(_by_ending(folder, endings).items()):
+        cases = {n: c for n,c in cases.items() if not _is_result(n, better)}
         beside = not better.isdisjoint(cases)
         better |= set(cases)
         if not beside:

@@ -356,3 +356,15 @@ def test_one_is_no_plural_in_messages(tmp_path, capsys):
     assert '1 of 1 annotation encloses more than it draws' in err
     assert cli.evaluate([]) == 2
     assert capsys.readouterr().err.count('fetal_seg_eval: ') == 1
+
+def test_heatmaps_beside_masks_are_no_masks(tmp_path):
+    "What `predict_files` writes: only the masks are scored, and nothing is said of the others."
+    for f in ('pred', 'truth'): (tmp_path/f).mkdir()
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 5:20] = 255
+    for name in ('a', 'b'):
+        Image.fromarray(mask).save(tmp_path/'truth'/f'{name}.png')
+        for kind in ('mask', 'heatmap', 'overlay'):
+            Image.fromarray(mask).save(tmp_path/'pred'/f'{name}_{kind}.png')
+    scores, problems = evaluate_folders(tmp_path/'pred', tmp_path/'truth')
+    assert (len(scores), len(problems), scores.dice.min()) == (2, 0, 1)
