@@ -479,7 +479,7 @@ def test_a_picture_of_another_size(tmp_path):
 
 @pytest.mark.parametrize('image,found',
                          [('a.png', ['s/a.png']), ('../s/a.png', ['s/a.png']),
-                          ('s\\a.png', ['s/a.png']), ('/home/me/s/a.png', ['s/a.png']),
+                          ('s\\a.png', ['s/a.png']), ('/mnt/s/a.png', ['s/a.png']),
                           ('C:\\x\\s\\a.png', ['s/a.png']), ('Ü.png', ['s/U\u0308.png']),
                           ('gone.png', ['s/doc.png']), ('b.png', ['s/b.png', 't/b.png']),
                           ('t/b.png', ['t/b.png'])])
