@@ -491,7 +491,7 @@ def test_two_processes_on_one_folder(world, tmp_path):
     (tmp_path/'hold.py').write_text(HOLD)
     out = Path(shutil.copytree(world/'seed0', tmp_path/'out'))
     p = start(tmp_path/'hold.py', out)
-    said = f'another process \\(number {p.pid}\\) is writing to this folder'
+    said = f"another process \\(number {p.pid}, for \\d+ s\\) is writing to this folder"
     with pytest.raises(InputError, match=said):
         prepare(world/'raw', out, SIZE, seed=1)
     kill(p)
