@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['LOSSES', 'like', 'dice_loss', 'tversky_loss', 'foreground_weight', 'bce_loss', 'focal_loss', 'class_weights',
            'border_weights', 'mask_maps', 'weighted_bce_loss', 'signed_distance', 'boundary_loss', 'LogitLoss',
-           'BCEDiceLoss', 'SumLoss', 'as_loss', 'dice_boundary', 'get_loss']
+           'BCEDiceLoss', 'SumLoss', 'one_logit', 'PaperLoss', 'AnyLoss', 'fit_loss', 'as_loss', 'dice_boundary',
+           'get_loss']
 
 # %% ../nbs/04_losses.ipynb #50f18f9a
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+from fastcore.basics import patch
 from functools import partial
 from scipy import ndimage
 from torch import Tensor
@@ -226,6 +228,78 @@ class SumLoss(LogitLoss):
     def forward(self, logits:Tensor, targ:Tensor, reduction:str='mean')->Tensor:
         return sum(w*f(logits, targ, reduction=reduction) for w,f in self.terms)
 
+# %% ../nbs/04_losses.ipynb #d6e9b7bd
+def one_logit(
+    logits:Tensor, # (B, 1, H, W), or (B, 2, H, W): background and region
+)->Tensor: # (B, 1, H, W); its sigmoid is the softmax of the region
+    "One logit a pixel: of two classes, their difference."
+    if logits.dim() == 4 and logits.shape[1] == 2: return logits[:,1:] - logits[:,:1]
+    if logits.dim() == 4 and logits.shape[1] == 1: return logits
+    raise InputError('logits', f'shape {tuple(logits.shape)}',
+                     'the network must give one logit a pixel, or two: background and region')
+
+# %% ../nbs/04_losses.ipynb #51c810fb
+class PaperLoss(LogitLoss):
+    "Softmax cross-entropy over two channels with the border weights (equations 1 and 2)."
+    def __init__(self,
+        w0:float=10., # For `border_weights`
+        sigma:float=5., # For `border_weights`, pixels
+        share:float|None=None, # Foreground share of the training set, for `class_weights`
+    ):
+        super().__init__()
+        self.how = dict(w0=w0, sigma=sigma, share=share)
+
+    def forward(self, logits:Tensor, targ:Tensor, reduction:str='mean')->Tensor:
+        z, t = logits.as_subclass(Tensor), targ.as_subclass(Tensor)
+        if z.dim() == 4 and z.shape[1] == 1: z = torch.cat([z*0, z], 1)
+        if z.dim() != 4 or z.shape[1] != 2 or z.shape[2:] != t.shape[-2:]:
+            raise InputError('targ', f'shape {tuple(t.shape)} beside logits {tuple(z.shape)}',
+                             'give (B, 2, H, W) logits and (B, H, W) masks')
+        w = mask_maps(partial(border_weights, **self.how), t).to(z.dtype)
+        ce = F.cross_entropy(z, t.long(), reduction='none')
+        return _reduce((w*ce).flatten(1).mean(1), reduction)
+
+# %% ../nbs/04_losses.ipynb #d2b9443b
+@patch
+def activation(self:PaperLoss, logits:Tensor)->Tensor: return one_logit(logits).sigmoid()
+
+# %% ../nbs/04_losses.ipynb #a318e41a
+class AnyLoss(LogitLoss):
+    "A loss of another library, with masks in the shape and type that it takes."
+    whole = nn.CrossEntropyLoss, nn.NLLLoss   # those that take the number of the class
+    def __init__(self,
+        loss, # Called with (logits, targ)
+    ):
+        super().__init__()
+        self.loss, kind = loss, getattr(loss, 'func', loss)   # fastai keeps PyTorch's in `func`
+        self.numbers = isinstance(kind, self.whole) or loss is F.cross_entropy
+
+    def forward(self, logits:Tensor, targ:Tensor)->Tensor:
+        z, t = logits.as_subclass(Tensor), targ.as_subclass(Tensor)
+        if t.dim() == 4: t = t[:,0]
+        t = t.long() if self.numbers else t[:,None].to(z.dtype)
+        try: return self.loss(z, t)
+        except (ValueError, RuntimeError, TypeError, AssertionError) as e:
+            says = str(e).strip().splitlines() or [type(e).__name__]
+            raise InputError('loss', f'{says[0]} (logits {tuple(z.shape)}, targ {tuple(t.shape)})',
+                             'give a function of (logits, targ) that brings the two together, as '
+                             'a LogitLoss') from e
+
+# %% ../nbs/04_losses.ipynb #fd0bc5a6
+@patch
+def activation(self:AnyLoss, logits:Tensor)->Tensor: return one_logit(logits).sigmoid()
+
+# %% ../nbs/04_losses.ipynb #f6edf0de
+def fit_loss(
+    loss, # A `LogitLoss`, a module, or a function of (logits, targ)
+): # A loss that takes (B, C, H, W) logits and (B, H, W) masks
+    "Put `AnyLoss` around a loss of another library."
+    others = 'torch', 'torchvision', 'monai', 'segmentation_models_pytorch'
+    made = getattr(loss, '__module__', None) or type(loss).__module__
+    if isinstance(loss, LogitLoss): return loss
+    if isinstance(loss, nn.Module) or made.split('.')[0] in others: return AnyLoss(loss)
+    return loss
+
 # %% ../nbs/04_losses.ipynb #23c87144
 def as_loss(
     f, # One of the losses above
@@ -251,7 +325,8 @@ LOSSES = dict(
     bce=partial(as_loss, bce_loss),
     tversky=partial(as_loss, tversky_loss),
     focal=partial(as_loss, focal_loss),
-    weighted_bce=partial(as_loss, weighted_bce_loss))
+    weighted_bce=partial(as_loss, weighted_bce_loss),
+    paper=PaperLoss)
 
 def get_loss(
     name:str='bce_dice', # One of `LOSSES`
