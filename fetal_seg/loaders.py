@@ -282,12 +282,14 @@ def get_block(
     augment=None, # An `Augment`, or None
     cache_mb:float=1024, # Memory for decoded pictures, in megabytes
     intensity:str='dtype', # One of `images.INTENSITIES`
+    more=(), # More transforms of a batch, after `augment`
 )->DataBlock:
     "The DataBlock over the table of a prepared folder."
     read = [TransformBlock(type_tfms=ReadCase(k, size, cache_mb, intensity))
             for k in ('images', 'masks')]
     return DataBlock(blocks=read, get_x=CasePath(prepared, 'images'),
-                     get_y=CasePath(prepared, 'masks'), splitter=_split_rows, batch_tfms=augment)
+                     get_y=CasePath(prepared, 'masks'), splitter=_split_rows,
+                     batch_tfms=[*([augment] if augment else []), *more])
 
 # %% ../nbs/02a_loaders.ipynb #676c505a
 def repeat_small(
@@ -312,6 +314,7 @@ def get_dls(
     intensity:str='dtype', # One of `images.INTENSITIES`
     small:float=0., # Regions below this share of the picture come more often: `repeat_small`
     empty:int=1, # Times a training picture without a region is taken in an epoch
+    more=(), # More transforms of a batch, after `augment`
 )->DataLoaders:
     "DataLoaders of the splits train and valid."
     cases = repeat_small(read_cases(prepared), small, empty=empty)
@@ -319,7 +322,7 @@ def get_dls(
         raise InputError(prepared, f'{dict(cases.split.value_counts())}: train or valid is empty',
                          'prepare more cases, or other fractions')
     if augment is True: augment = Augment()
-    block = get_block(Path(prepared), size, augment or None, cache_mb, intensity)
+    block = get_block(Path(prepared), size, augment or None, cache_mb, intensity, more)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return block.dataloaders(cases, bs=min(bs, int((cases.split == 'train').sum())), num_workers=0,
                              device=torch.device(device))
