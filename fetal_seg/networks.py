@@ -9,6 +9,7 @@ __all__ = ['NETWORKS', 'LISTED', 'FETCHES', 'factory_name', 'find_factory', 'bui
 # %% ../nbs/03a_networks.ipynb #350d9068
 import importlib
 from functools import partial
+from inspect import signature
 import torch, torch.nn as nn, torch.nn.functional as F
 from torch import Tensor
 from .core import InputError
@@ -28,7 +29,8 @@ LISTED = ('segmentation_models_pytorch:Unet', 'segmentation_models_pytorch:UnetP
           'torchvision.models.segmentation:deeplabv3_resnet50',
           'torchvision.models.segmentation:fcn_resnet50',
           'torchvision.models.segmentation:lraspp_mobilenet_v3_large')
-FETCHES = 'encoder_weights', 'weights', 'weights_backbone', 'pretrained'   # set to nothing
+# arguments that fetch weights, and what they are set to
+FETCHES = dict(encoder_weights=None, weights=None, weights_backbone=None, pretrained=False)
 
 # %% ../nbs/03a_networks.ipynb #ce862b87
 def factory_name(
@@ -63,10 +65,11 @@ def build_network(
     name:str, # As for `find_factory`
     args:dict=None, # Its arguments: numbers, words, and lists of them
     allow=(), # As for `find_factory`
+    fetch:bool=False, # May it fetch weights from the internet, where its arguments say so?
 )->nn.Module: # With random weights
     "Make a network by its name."
     make, args = find_factory(name, allow), dict(args or {})
-    if ':' in name: args |= {k: None for k in FETCHES if k in args}
+    if ':' in name and not fetch: args |= _unfetched(make, args)
     try: model = make(**args)
     except InputError: raise
     except Exception as e:   # of anybody's code
@@ -77,6 +80,10 @@ def build_network(
         raise InputError('network', f'{name} gives a {type(model).__name__}, no network',
                          'name a function that makes a torch.nn.Module')
     return model
+
+def _unfetched(make, args):
+    "The arguments that fetch weights, set to nothing."
+    return {k: v for k,v in FETCHES.items() if k in args or k in signature(make).parameters}
 
 # %% ../nbs/03a_networks.ipynb #9ce5e0aa
 def n_channels(
