@@ -131,9 +131,11 @@ def draw_elastic(
     shape, # (H, W)
     sd:float=0.0175, # Standard deviation of the displacements, share of a side: the paper's 10/572
     p:float=0.3, # Probability of a deformation
+    px:float=0., # The standard deviation in pixels of both sides, in place of `sd`; 0: not
 )->Tensor: # (n, H, W, 2): displacement in the coordinates of `F.grid_sample` (a side is 2)
     "Random smooth displacements (Ronneberger et al., 2015, section 3.1)."
-    coarse = torch.randn(n, 2, 3, 3)*2*sd*_some(n, p)[:,None,None,None]
+    share = torch.tensor([px/shape[1], px/shape[0]] if px else [sd, sd]).view(1, 2, 1, 1)
+    coarse = torch.randn(n, 2, 3, 3)*2*share*_some(n, p)[:,None,None,None]
     return F.interpolate(coarse, size=tuple(shape), mode='bicubic',
                          align_corners=True).permute(0, 2, 3, 1)
 
@@ -202,6 +204,8 @@ class Augment(ItemTransform):
         shift:float=0.08, # Largest shift, share of a side
         elastic:float=0.0175, # Standard deviation of the displacements, share of a side
         elastic_p:float=0.3, # Probability of a deformation
+        # Standard deviation of the displacements in pixels, in place of `elastic`; 0: not
+        elastic_px:float=0.,
         gain:float=0.5, # Largest gain, in powers of two
         gamma:float=0.4, # Largest exponent, in powers of two
         depth:float=0.7, # Largest gain at the top, in powers of two
@@ -210,7 +214,7 @@ class Augment(ItemTransform):
     ):
         super().__init__()
         self.place = dict(flip_h=flip_h, flip_v=flip_v, degrees=degrees, scale=scale, shift=shift)
-        self.bend = dict(sd=elastic, p=elastic_p)
+        self.bend = dict(sd=elastic, p=elastic_p, px=elastic_px)
         self.tone, self.shadow_p = dict(gain=gain, gamma=gamma, depth=depth), shadow_p
         self.speckle = speckle
         self.check()
@@ -225,7 +229,8 @@ class Augment(ItemTransform):
 # %% ../nbs/02a_loaders.ipynb #8679ad68
 @patch(as_prop=True)
 def args(self:Augment)->dict: # What it was made with, by argument
-    return {**self.place, 'elastic': self.bend['sd'], 'elastic_p': self.bend['p'], **self.tone,
+    sd, p, px = self.bend.values()
+    return {**self.place, 'elastic': sd, 'elastic_p': p, 'elastic_px': px, **self.tone,
             'shadow_p': self.shadow_p, 'speckle': self.speckle}
 
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'LISTED', 'FETCHES', 'factory_name', 'find_factory', 'build_network', 'n_channels', 'fit_input',
-           'first_output', 'fit_facts', 'whole_logits', 'WholePicture']
+           'first_output', 'fit_facts', 'fit_network', 'whole_logits', 'WholePicture']
 
 # %% ../nbs/03a_networks.ipynb #350d9068
 import importlib
@@ -127,7 +127,7 @@ def fit_facts(
     model:nn.Module, # Any network that keeps the size of a picture
 )->dict: # channels; multiple (pixels): for `fit_input`
     "What a network takes, found by trying."
-    channels, training = n_channels(model), model.training
+    channels, modes = n_channels(model), [(m, m.training) for m in model.modules()]
     p = next(model.parameters(), torch.zeros(()))
     x, says = torch.zeros(1, 1, 65, 97, dtype=p.dtype, device=p.device), ''
     model.eval()
@@ -137,9 +137,29 @@ def fit_facts(
             try: first_output(model(given), given.shape[-2:])
             except Exception as e: says = (str(e).splitlines() or [type(e).__name__])[0]
             else: return dict(channels=channels, multiple=multiple)
-    finally: model.train(training)
+    finally:
+        for m,training in modes: m.training = training
     raise InputError('network', f'no picture goes through it ({says})',
                      'give a network from (B, C, H, W) to logits (B, 1 or 2, H, W)')
+
+# %% ../nbs/03a_networks.ipynb #a11ab165
+def fit_network(
+    model:nn.Module, # Any network; ours are left as they are
+)->nn.Module: # The same one; it takes (B, 1, H, W) and gives (B, 1 or 2, H, W)
+    "Let a network of another library take grey pictures of any size, and answer with logits."
+    if isinstance(model, TwoPaths) or hasattr(model, 'fit_facts'): return model
+    try: model.fit_facts = fit_facts(model)
+    except InputError: return model   # it may want larger pictures: then it says so itself
+    model.register_forward_pre_hook(_fit_before)
+    model.register_forward_hook(_fit_after)
+    return model
+
+def _fit_before(model, args):
+    x, *rest = args
+    model.fit_size = x.shape[-2:]
+    return fit_input(x, **model.fit_facts), *rest
+
+def _fit_after(model, args, out): return first_output(out, model.fit_size)
 
 # %% ../nbs/03a_networks.ipynb #9e8a88cc
 def whole_logits(
