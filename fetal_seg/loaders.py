@@ -204,8 +204,7 @@ class Augment(ItemTransform):
         shift:float=0.08, # Largest shift, share of a side
         elastic:float=0.0175, # Standard deviation of the displacements, share of a side
         elastic_p:float=0.3, # Probability of a deformation
-        # Standard deviation of the displacements in pixels, in place of `elastic`; 0: not
-        elastic_px:float=0.,
+        elastic_px:float=0., # Standard deviation in pixels, in place of `elastic`; 0: not
         gain:float=0.5, # Largest gain, in powers of two
         gamma:float=0.4, # Largest exponent, in powers of two
         depth:float=0.7, # Largest gain at the top, in powers of two

@@ -17,17 +17,21 @@ class Tiles(ItemTransform):
     order = 31   # after `Augment`
     def __init__(self,
         depth:int, # Steps down of the unpadded network
-        tile=None, # (h, w): pixels of the window, what comes out of the network; None: all
-        split_idx:int=None, # 0: for training batches only, 1: for validation; None: for both
+        # (h, w): pixels of the window in training, what comes out of the network; None: all
+        tile=None,
     ):
         super().__init__()
-        self.depth, self.tile, self.split_idx = depth, tile, split_idx
+        self.depth, self.tile, self.training = depth, tile, True
         for n in tile or (): output_size(n + lost_pixels(depth), depth)
+
+    def __call__(self, xy, split_idx=None, **kw): # 0: training, as fastai's pipelines say
+        self.training = split_idx in (0, None)
+        return super().__call__(xy, split_idx=split_idx, **kw)
 
     def encodes(self, xy):
         x, *y = xy
         size, lost = tuple(x.shape[-2:]), lost_pixels(self.depth)
-        tile = self.tile or size
+        tile = self.tile if self.tile and self.training else size
         at = [[int(torch.randint(max(1, n-t+1), ())) for n,t in zip(size, tile)] for _ in x]
         xs = [_window(a, top-lost//2, left-lost//2, tile[0]+lost, tile[1]+lost)
               for a,(top,left) in zip(x.as_subclass(Tensor), at)]

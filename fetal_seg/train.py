@@ -33,7 +33,7 @@ from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, fit_loss, get_loss, like
-from .networks import NETWORKS, build_network, fit_network
+from .networks import NETWORKS, build_network, fit_network, load_network, network_entry
 from .preprocess import read_cases
 from .seen import Seen, read_seen, seen_cases
 from .tiles import Tiles
@@ -441,9 +441,9 @@ def get_recipe(
     if unknown:
         raise InputError(unknown[0], 'a recipe has no such entry',
                          f'its entries are {", ".join(RECIPE)}')
-    recipe = {**PRESETS[preset], **{k: v for k,v in changes.items() if v is not None}}
+    changes = {k: v for k,v in changes.items() if v is not None}
+    recipe = {**PRESETS[preset], **_own_entries(changes.get('network')), **changes}
     recipe.update(_augment_entries(recipe['augment'], recipe['scale'], changes.get('scale')))
-
     _check_numbers(recipe)
     _check_scale(recipe['scale'])
     _check_choices(recipe)
@@ -483,6 +483,11 @@ def _check_choices(recipe):
                          f'each side needs at least {2**r["depth"]} pixels')
 
 # %% ../nbs/05_train.ipynb #85dbb9e1
+def _own_entries(network):
+    "The network of the paper and the baseline's are of their own width, in every preset."
+    own = dict(unet2015=PAPER, baseline=BASELINE).get(network, {})
+    return {k: own[k] for k in ('width', 'depth', 'norm', 'dropout') if own}
+
 def _check_network(recipe):
     r, near = recipe, None
     for k,known in (('opt', ('adam', 'sgd')), ('schedule', ('one_cycle', 'flat'))):
@@ -724,16 +729,26 @@ def _config_of(weights):
 def get_network(
     recipe:dict, # From `get_recipe`
     init=None, # A run folder or weights file to start from, or 'shipped'; None: random weights
-)->UNet:
+)->torch.nn.Module:
     "The network that is trained."
-    if init is None: return UNet(**{k: recipe[k] for k in ('width', 'depth', 'norm', 'dropout')})
+    name, args = recipe['network'], _network_args(recipe)
+    if init is None: return build_network(name, args, fetch=True)
     f = _weights_file(init)
-    model = UNet(**{**_config_of(f), 'dropout': recipe['dropout']})
+    entry = _config_of(f)
+    own = {k: v for k,v in dict(dropout=recipe['dropout']).items() if k in entry}
+    model = load_network({**entry, **own})
     try: model.load_state_dict(load_file(f))
     except Exception as e:
         raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})',
                          'name a run folder of fetal_seg_train') from e
     return model
+
+def _network_args(recipe):
+    "What makes the network of a recipe."
+    if recipe['network'] not in NETWORKS: return dict(recipe['network_args'])
+    keys = ['width', 'depth', 'norm', 'dropout']
+    if recipe['network'] == 'unet2015': keys.remove('norm')
+    return {**{k: recipe[k] for k in keys}, **recipe['network_args']}
 
 # %% ../nbs/05_train.ipynb #380559f0
 def _get_recipe(preset, init, changes):
@@ -763,10 +778,9 @@ def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
 _OPT = dict(adam=lambda r: Adam, sgd=lambda r: partial(SGD, mom=r['mom']))
 
 def _get_tiles(recipe):
-    "The windows of an unpadded network, in training and in validation."
+    "The windows of an unpadded network."
     if recipe['network'] != 'unet2015': return ()
-    depth = recipe['depth']
-    return Tiles(depth, recipe['tile'], split_idx=0), Tiles(depth, split_idx=1)
+    return Tiles(recipe['depth'], recipe['tile']),
 
 # %% ../nbs/05_train.ipynb #7b9e2233
 def get_callbacks(
@@ -819,11 +833,16 @@ def _environment():
 def _contract(model, setup):
     "How a `Predictor` makes the network's input and reads its output."
     return dict(
-        format=_RUN_FORMAT, network=model.config, canvas=setup['canvas'], mode=setup['mode'],
-        size=setup['size'], intensity=setup['intensity'], output='logits of the annotated region',
-        temperature=1., threshold=0.5,
+        format=_RUN_FORMAT, network=_entry_of(model, setup), canvas=setup['canvas'],
+        mode=setup['mode'], size=setup['size'], intensity=setup['intensity'],
+        output='logits of the annotated region', temperature=1., threshold=0.5,
         labels='the annotated region; in the Ultrasound Fetus Dataset these are fetal-head '
-               'outlines (HC18), not tumours. For academic use; not for clinical use.')
+        'outlines (HC18), not tumours. For academic use; not for clinical use.')
+
+def _entry_of(model, setup):
+    "The network as predictor.json names it."
+    name = setup['network']
+    return network_entry(unwrap(model), name, None if name in NETWORKS else setup['network_args'])
 
 # %% ../nbs/05_train.ipynb #6ec1e05c
 def _write_setup(run, learn, setup, prepared, keep, init):
