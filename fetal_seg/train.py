@@ -771,7 +771,7 @@ def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
                   intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'],
                   more=_get_tiles(recipe))
     set_seeds(seed)
-    return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'],
+    return get_learner(dls, get_network(recipe, init), _get_loss(recipe, dls), wd=recipe['wd'],
                        opt_func=_OPT[recipe['opt']](recipe),
                        cbs=[*first, *get_callbacks(recipe, dls.device), *last])
 
@@ -781,6 +781,11 @@ def _get_tiles(recipe):
     "The windows of an unpadded network."
     if recipe['network'] != 'unet2015': return ()
     return Tiles(recipe['depth'], recipe['tile']),
+
+def _get_loss(recipe, dls):
+    "The loss of a recipe; the paper's classes are balanced over the training cases."
+    if recipe['loss'] != 'paper': return get_loss(recipe['loss'])
+    return get_loss('paper', share=float(dls.train.items.area.mean()) or None)
 
 # %% ../nbs/05_train.ipynb #7b9e2233
 def get_callbacks(
