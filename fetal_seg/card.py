@@ -13,7 +13,7 @@ from .core import InputError, atomic_path, counted, read_json, write_json, write
 from .images import read_img
 from .metrics import interval_text, summarise
 from .predict import Predictor, find_weights, read_contract, unlike_rates
-from .preprocess import case_path, read_cases
+from .preprocess import case_path, read_about, read_cases
 from .seen import Seen, is_seen, judged, read_seen, seen_note
 
 # %% ../nbs/06a_card.ipynb #a9b8063c
@@ -34,7 +34,7 @@ def training_facts(
 )->dict: # cases and exams by split, digests, recipe, environment, best epoch and its Dice
     "What the card says of data and training; `hc18`: cases that the provenance table knows."
     run, cases = Path(run), read_cases(prepared)
-    about = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    about = read_about(prepared)
     t = _read_training(run, about, prepared)
     log, data, how = pd.read_csv(run/'log.csv'), t['data'], t['setup']
     best, splits = log.loc[log.dice.idxmax()], data['splits']

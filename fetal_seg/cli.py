@@ -32,6 +32,9 @@ SCHEDULER_HELP = (
     'do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same '
     'folders')
 RAW_HELP = 'the raw folder, as downloaded; else the variable FETAL_SEG_DATA names it'
+NO_CHECK_HELP = (
+    'do not see first whether the prepared files are as they were written (which takes about 1 s '
+    'for 1,000 cases)')
 
 # %% ../nbs/09_cli.ipynb #e2f5d27c
 def get_parser(
@@ -217,8 +220,8 @@ def _prepare_parser():
 # %% ../nbs/09_cli.ipynb #8eb4ed1e
 def _prepared_facts(cases, out):
     "What `prepare` did, as --json prints it."
-    from fetal_seg.core import read_json
-    about = read_json(Path(out)/'prepare.json')
+    from fetal_seg.preprocess import read_about
+    about = read_about(out)
     return dict(layout=cases.layout.iloc[0], annotation=about['annotation'],
                 annotation_by=about['annotation_by'], methods=cases.method.value_counts().to_dict(),
                 cases=len(cases), exams=cases.exam.nunique(),
@@ -354,6 +357,7 @@ def _train_parser():
     add('--seed', type=int, default=0, help='of weights, order and augmentation')
     add('--log', action='append', default=[], choices=('tensorboard', 'wandb'),
         help='log there too (the table log.csv is written always); may be given twice')
+    add('--no-check', action='store_true', help=NO_CHECK_HELP)
     add('--json', action='store_true', help='print the best epoch as JSON')
     return p
 
@@ -375,7 +379,7 @@ def train(
     from fetal_seg.distributed import get_rank
     log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs,
                 lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience,
-                scale=a.scale, small=a.small, loggers=a.log)
+                scale=a.scale, small=a.small, loggers=a.log, check=not a.no_check)
     if get_rank(): return 0
     _finish_run(a.run, a.prepared)
     best = log.loc[log.dice.idxmax()].to_dict()
@@ -594,6 +598,7 @@ def _add_run_masks(add):
         help='a run folder; "shipped": the weights that come with the library')
     add('--prepared', metavar='DIR', help='the prepared folder whose cases are scored')
     add('--split', default='test', help='with --run: train, valid or test')
+    add('--no-check', action='store_true', help='with --run: ' + NO_CHECK_HELP)
     add('--pred', metavar='DIR',
         help='masks: NAME_mask.png (united with NAME_mask_1.png, ...) or NAME.png, at the size '
         'of the annotations')
@@ -698,7 +703,7 @@ def _evaluate_run(a):
     predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
     calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc()
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate',
-                      watch=(calibration, sweep, froc))
+                      watch=(calibration, sweep, froc), check=not a.no_check)
     how = dict(run=str(predictor.weights), weights_sha256=digest_file(predictor.weights),
                split=a.split, threshold=predictor.threshold, temperature=predictor.temperature,
                post=list(predictor.post))

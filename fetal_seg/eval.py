@@ -26,7 +26,8 @@ from .metrics import summarise
 from .predict import Predictor, postprocess, sigmoid
 from .predict import soft_dice_confidence
 from .geometry import invert
-from .preprocess import PreparedCase, case_path, check_kind, enclosed_share, read_cases
+from .preprocess import PreparedCase, case_path, check_digests, check_kind
+from .preprocess import enclosed_share, read_cases
 from .geometry import warp
 from .preprocess import read_mask, to_input, to_mask
 from .seen import is_seen, judged, seen_note
@@ -41,10 +42,12 @@ def evaluate(
     # What is shown each case: a `Calibration`, a `Sweep`, or anything with
     # `add(logits, heatmap, truth, exam)`; for a `Predictor` only
     watch=(),
+    check:bool=True, # First see whether the files are as `prepare` wrote them: `check_digests`
 )->pd.DataFrame: # One row a case: what is known of it, and what `score_case` gives
     """Score every case of a split at its original size: case, exam, split, spacing (mm per pixel),
     method (of the mask), seen (`Predictor.seen`) and sdc (of a `Predictor`), and the scores."""
     cases = _cases_of(predictor, prepared, split)
+    if check: check_digests(prepared, (split,), ('images', 'full_masks'))
     labelled = 'label' in cases and (cases.label != '').any()
     fresh = set(judged(cases).case)   # a judge looks at unseen cases, where there are any
     rows, sure = [], isinstance(predictor, Predictor)

@@ -11,10 +11,10 @@ from fastai.data.all import DataBlock, DataLoaders, ItemTransform, Transform, Tr
 from fastai.vision.core import TensorImageBW, TensorMask
 from fastcore.basics import patch
 from PIL import Image
-from .core import InputError, read_json
+from .core import InputError
 from .images import read_img, to_grey
 from .geometry import picture_part, warp_mask
-from .preprocess import AFFINE, case_path, read_cases, read_mask, to_canvas, to_input
+from .preprocess import AFFINE, case_path, check_digests, read_about, read_cases, read_mask, to_canvas, to_input
 
 class GreyImage(TensorImageBW):
     _show_args: Any
@@ -138,5 +138,5 @@ def get_block(prepared, size, augment=..., cache_mb: float=..., intensity: str=.
 def repeat_small(cases, small: float=..., most: int=..., empty: int=...) -> pd.DataFrame:
     ...
 
-def get_dls(prepared, size=..., bs: int=..., augment=..., cache_mb: float=..., device=..., intensity: str=..., small: float=..., empty: int=...) -> DataLoaders:
+def get_dls(prepared, size=..., bs: int=..., augment=..., cache_mb: float=..., device=..., intensity: str=..., small: float=..., empty: int=..., check: bool=...) -> DataLoaders:
     ...

@@ -396,8 +396,9 @@ def _deal(raw, out, how, deal, asked):
 # %% ../nbs/08_pipeline.ipynb #932ee38f
 def _data(out):
     "The digest of all prepared files, whatever their split; None while the folder is not whole."
-    f = Path(out)/'prepared'/'prepare.json'
-    return read_json(f)['digest'] if f.exists() else None
+    from fetal_seg.preprocess import read_about
+    d = Path(out)/'prepared'
+    return read_about(d)['digest'] if (d/'prepare.json').exists() else None
 
 def _check_fold(
     fold, # The folder of a fold, perhaps not there yet

@@ -8,7 +8,7 @@ __all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'TABLES', 'REMAKE
            'choose_mask', 'to_mask', 'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds',
            'check_region', 'case_key', 'prepare_case', 'NotedCase', 'to_line', 'to_png', 'save_png', 'read_mask',
            'commit', 'Journal', 'replay', 'prepare', 'CaseRow', 'PreparedAbout', 'read_about', 'read_cases',
-           'case_path', 'PreparedCase', 'read_prepared']
+           'case_path', 'find_changes', 'read_manifest', 'check_digests', 'PreparedCase', 'read_prepared']
 
 # %% ../nbs/01_preprocess.ipynb #14c2c157
 import csv, io, json, math, os, platform, re, shutil, warnings
@@ -36,7 +36,7 @@ from .geometry import (CANVAS, MODES, bounding_box, dice, edge_points, fill, fit
                                 fit_ellipse, in_ellipse, invert, outer_edge, warp, warp_mask)
 from .images import read_img, scale_intensity, to_uint8
 from .labels import BACKGROUND, check_classes, read_labels, region_name
-from .schema import Record, Row, read_record, read_rows
+from .schema import Record, Row, fault_text, read_record, read_rows
 
 # %% ../nbs/01_preprocess.ipynb #494b7e2e
 # what annotations are; auto: as names and layout say
@@ -443,6 +443,7 @@ def _make(case, raw, out, recipe):
     _log(Path(out)/WORK/f'done-{platform.node()}-{os.getpid()}.jsonl', record)
     return dict(record, at='')
 
+# %% ../nbs/01_preprocess.ipynb #644474a7
 def _log(path, record):
     "Add a record to a log."
     try:
@@ -724,6 +725,12 @@ def _check_folders(raw, out):
     if table.exists(): raise InputError(table, 'this was not written by prepare', other)
     return raw, out
 
+def _ours(out):
+    "The pictures of a prepared folder, by their names in it."
+    places = [out/s/kind for s in SPLITS for kind in KINDS]
+    return {p.relative_to(out).as_posix() for place in places for p in place.glob('*.png')}
+
+# %% ../nbs/01_preprocess.ipynb #ee12fa3b
 def _check_places(out):
     "Raise unless folders are folders and files are files, and none of them is a link."
     places = [f'{s}/{kind}' for s in SPLITS for kind in KINDS]
@@ -743,11 +750,6 @@ def _check_place(path, folder):
     if path.exists() and path.is_dir() != folder:
         what = 'file in the place of a folder' if folder else 'folder in the place of a file'
         raise InputError(path, f'a {what}', 'move it away, or choose another folder')
-
-def _ours(out):
-    "The pictures of a prepared folder, by their names in it."
-    places = [out/s/kind for s in SPLITS for kind in KINDS]
-    return {p.relative_to(out).as_posix() for place in places for p in place.glob('*.png')}
 
 # %% ../nbs/01_preprocess.ipynb #193ddc84
 @contextmanager
@@ -847,6 +849,7 @@ class PreparedAbout(Record):
         _few_pixels(size[1], SimpleNamespace(data=dict(height=size[0])))
         return size
 
+# %% ../nbs/01_preprocess.ipynb #1bd9dae3
 def read_about(
     prepared, # The prepared folder
 )->dict: # size (H, W), mode, digest and key, as `prepare` wrote them; left_out, annotation, ...
@@ -884,8 +887,8 @@ def _header(path):
 def _unguarded(cases):
     "Texts as they were before `to_csv` guarded them."
     for c in cases.columns[[d.kind == 'O' for d in cases.dtypes]]:
-        if not cases[c].str.startswith("'").any(): continue
-        cases[c] = [unguard(v) if isinstance(v, str) else v for v in cases[c]]
+        texts = [isinstance(v, str) and v[:1] == "'" for v in cases[c]]
+        if any(texts): cases[c] = [unguard(v) if t else v for v,t in zip(cases[c], texts)]
     return cases
 
 # %% ../nbs/01_preprocess.ipynb #be08151f
@@ -951,6 +954,71 @@ def _moves(cases, records):
             if old != new: place.append((staged, new))
             if old not in (new, staged): park.append((old, staged))
     return park, place, keep
+
+# %% ../nbs/01_preprocess.ipynb #ee9262df
+def find_changes(
+    prepared, # The prepared folder
+    splits=SPLITS, # Of which splits files are looked at; the tables are always
+    kinds=KINDS, # Which files of a case
+)->list: # (case, or name of a table; what is wrong with it); empty where all is as it was written
+    "What has changed in a prepared folder since `prepare` wrote it."
+    prepared, cases = Path(prepared), read_cases(prepared)
+    wrong = _changed_tables(prepared)
+    if any(name == 'manifest.jsonl' for name,_ in wrong): return wrong   # it vouches for nothing
+    noted, some = read_manifest(prepared), cases[cases.split.isin(splits)]
+    return wrong + [(r.case, found) for r in some.itertuples()
+                    for found in _changed_files(prepared, r, noted.get(r.case), kinds)]
+
+def _changed_tables(prepared):
+    "The tables that do not fit prepare.json."
+    about, manifest = read_about(prepared), inside(prepared, 'manifest.jsonl')
+    if not manifest.is_file(): return [('manifest.jsonl', 'it is missing')]
+    if digest_file(manifest) != about['digest']:
+        return [('manifest.jsonl', 'it is not the one that prepare.json was written with')]
+    table = inside(prepared, 'cases.csv').read_bytes()
+    if digest(table + about['digest'].encode()) == about['key']: return []
+    return [('cases.csv', 'it is not the one that prepare.json was written with')]
+
+def _changed_files(prepared, row, noted, kinds):
+    "What is wrong with the files of a case."
+    if noted is None: return ['the manifest does not know it']
+    paths = [(k, case_path(prepared, row, k)) for k in kinds if noted.get(k)]
+    return [f'{row.split}/{k}/{p.name} is missing' if not p.is_file() else
+            f'{row.split}/{k}/{p.name} is not the file that prepare wrote'
+            for k,p in paths if not p.is_file() or digest_file(p) != noted[k]]
+
+# %% ../nbs/01_preprocess.ipynb #acd46ded
+def read_manifest(
+    prepared, # The prepared folder
+)->dict: # case → its record: digests of what went in and of what came out, and what was measured
+    "The manifest of a prepared folder."
+    path, noted = inside(prepared, 'manifest.jsonl'), {}
+    for n,line in enumerate(read_text(path, 'manifest').split('\n'), 1):
+        if not line: continue
+        try: record = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise InputError(path, f'line {n} is no JSON ({e})', REMAKE) from None
+        if not isinstance(record, dict):
+            raise InputError(path, f'line {n} is no JSON object', REMAKE)
+        try: NotedCase.model_validate(record)
+        except ValidationError as e:
+            raise InputError(path, f'line {n}: {fault_text(e)}', REMAKE) from None
+        noted[record['case']] = record
+    return noted
+
+# %% ../nbs/01_preprocess.ipynb #69ae2548
+def check_digests(
+    prepared, # The prepared folder
+    splits=SPLITS, # As for `find_changes`
+    kinds=KINDS, # As for `find_changes`
+):
+    "Raise where a prepared folder is not as `prepare` wrote it."
+    if not (wrong := find_changes(prepared, splits, kinds)): return
+    name, found = wrong[0]
+    where = Path(prepared)/name if name in TABLES else prepared
+    what = found if name in TABLES else f'of the case {name!r}: {found}'
+    more = f' (and {counted(len(wrong) - 1, "more change")})' if len(wrong) > 1 else ''
+    raise InputError(where, what + more, REMAKE + '; --no-check (check=False) uses it as it is')
 
 # %% ../nbs/01_preprocess.ipynb #b3e9a8df
 class PreparedCase:
@@ -1023,10 +1091,6 @@ def read_prepared(
 )->list: # `PreparedCase`s, in the order of the table
     "The cases of a prepared folder, or of one of its splits."
     cases = read_cases(prepared)
-    lacks = [c for c in ('case', 'split', 'exam', 'height', 'width', *AFFINE) if c not in cases]
-    if lacks:
-        raise InputError(Path(prepared)/'cases.csv', f'no column {", ".join(lacks)}',
-                         'delete the prepared folder and make it anew: fetal_seg_prepare RAW OUT')
     if cases.empty:
         raise InputError(prepared, 'no case in this folder', 'prepare a raw folder that has cases')
     if split is not None: cases = cases[cases.split == split]

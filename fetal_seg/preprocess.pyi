@@ -1,6 +1,6 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'TABLES', 'REMAKE', 'MOST_PIXELS', 'MAY_BE_EMPTY', 'FLOATS', 'TEXT', 'declared_kind', 'enclosed_share', 'looks_like', 'find_kind', 'get_kind', 'check_kind', 'choose_mask', 'to_mask', 'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'check_region', 'case_key', 'prepare_case', 'NotedCase', 'to_line', 'to_png', 'save_png', 'read_mask', 'commit', 'Journal', 'replay', 'prepare', 'CaseRow', 'PreparedAbout', 'read_about', 'read_cases', 'case_path', 'PreparedCase', 'read_prepared']
+__all__ = ['ANNOTATIONS', 'FORMAT', 'KINDS', 'AFFINE', 'WORK', 'TABLES', 'REMAKE', 'MOST_PIXELS', 'MAY_BE_EMPTY', 'FLOATS', 'TEXT', 'declared_kind', 'enclosed_share', 'looks_like', 'find_kind', 'get_kind', 'check_kind', 'choose_mask', 'to_mask', 'close_border', 'to_canvas', 'to_input', 'hull_change', 'check_kinds', 'check_region', 'case_key', 'prepare_case', 'NotedCase', 'to_line', 'to_png', 'save_png', 'read_mask', 'commit', 'Journal', 'replay', 'prepare', 'CaseRow', 'PreparedAbout', 'read_about', 'read_cases', 'case_path', 'find_changes', 'read_manifest', 'check_digests', 'PreparedCase', 'read_prepared']
 import csv, io, json, math, os, platform, re, shutil, warnings
 from collections import defaultdict
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from .data import ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_dig
 from .geometry import CANVAS, MODES, bounding_box, dice, edge_points, fill, fit_affine, fit_ellipse, in_ellipse, invert, outer_edge, warp, warp_mask
 from .images import read_img, scale_intensity, to_uint8
 from .labels import BACKGROUND, check_classes, read_labels, region_name
-from .schema import Record, Row, read_record, read_rows
+from .schema import Record, Row, fault_text, read_record, read_rows
 ANNOTATIONS: Any
 
 def declared_kind(cases, layout=...) -> str:
@@ -259,13 +259,13 @@ def _check_mixed(records, raw):
 def _check_folders(raw, out):
     ...
 
+def _ours(out):
+    ...
+
 def _check_places(out):
     ...
 
 def _check_place(path, folder):
-    ...
-
-def _ours(out):
     ...
 
 @contextmanager
@@ -344,6 +344,21 @@ def _plan(out, cases, records, texts):
     ...
 
 def _moves(cases, records):
+    ...
+
+def find_changes(prepared, splits=..., kinds=...) -> list:
+    ...
+
+def _changed_tables(prepared):
+    ...
+
+def _changed_files(prepared, row, noted, kinds):
+    ...
+
+def read_manifest(prepared) -> dict:
+    ...
+
+def check_digests(prepared, splits=..., kinds=...):
     ...
 
 class PreparedCase:

@@ -32,7 +32,7 @@ from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
-from .preprocess import read_cases
+from .preprocess import read_about, read_cases
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -610,6 +610,7 @@ def train(
     device=None, # None: the GPU if there is one
     cbs=(), # More callbacks
     loggers=(), # Names of `LOGGERS`: where the log goes beside log.csv
+    check:bool=True, # First see whether the prepared files are as they were written
     **changes, # Entries of the recipe that are to differ from the preset
 )->pd.DataFrame: # The log: one row an epoch
     "Train a U-Net on a prepared folder; the run folder gets all that is needed to use it."
@@ -619,7 +620,7 @@ def train(
     ema, loggers = EMA(recipe['ema']), get_loggers(loggers, run)
     keep = RunFolder(run, ema, recipe['patience'])
     learn = _get_learner(prepared, recipe, seed, init, device,
-                         [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs])
+                         [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs], check)
     keep.resume(learn)
     if not get_rank(): _write_setup(run, learn, setup, prepared, keep, init)
     _fit(learn, keep, recipe, loggers)
@@ -651,7 +652,7 @@ _RUN_FORMAT = 2
 
 def _setup(prepared, recipe, seed, init):
     "What decides a run's weights, apart from the machine."
-    key = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    key = read_about(prepared)
     start = None if init is None else digest(_weights_file(init).read_bytes())
     return dict(format=_RUN_FORMAT, prepared_key=key['key'], canvas=key['size'], mode=key['mode'],
                 seed=seed, init=start, **recipe)
@@ -706,10 +707,11 @@ def _network_of(init, changes):
     return {k: net[k] for k in ('width', 'depth', 'norm')}
 
 # %% ../nbs/05_train.ipynb #9ae3a13e
-def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
+def _get_learner(prepared, recipe, seed, init, device, first=(), last=(), check=True):
     "The Learner of a recipe, its weights drawn with the seed."
     dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device,
-                  intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'])
+                  intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'],
+                  check=check)
     set_seeds(seed)
     return get_learner(dls, get_network(recipe, init), get_loss(recipe['loss']), wd=recipe['wd'],
                        cbs=[*first, *get_callbacks(recipe, dls.device), *last])
@@ -732,7 +734,7 @@ def data_facts(
 )->dict: # digest: of all files; split_digest: of the splits; splits: {split: {cases, exams}}
     "What a run folder tells of its data."
     cases = read_cases(prepared)
-    info = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    info = read_about(prepared)
     table = cases[['case','split']].sort_values('case').to_csv(index=False)
     splits = {s: dict(cases=len(g), exams=g.exam.nunique()) for s,g in cases.groupby('split')}
     return dict(digest=info.get('digest'), split_digest=digest(table), splits=splits)

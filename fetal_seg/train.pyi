@@ -21,7 +21,7 @@ from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
-from .preprocess import read_cases
+from .preprocess import read_about, read_cases
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -365,7 +365,7 @@ LOGGERS: Any
 def get_loggers(names, run) -> list:
     ...
 
-def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., **changes) -> pd.DataFrame:
+def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., check: bool=..., **changes) -> pd.DataFrame:
     ...
 
 def _fit(learn, keep, recipe, loggers):
@@ -396,7 +396,7 @@ def _get_recipe(preset, init, changes):
 def _network_of(init, changes):
     ...
 
-def _get_learner(prepared, recipe, seed, init, device, first=..., last=...):
+def _get_learner(prepared, recipe, seed, init, device, first=..., last=..., check=...):
     ...
 
 def get_callbacks(recipe: dict, device) -> list:

@@ -23,8 +23,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import (InputError, NotFoundError, counted, digest, pmap, read_json, write_json,
-                            write_text)
+from .core import InputError, counted, digest, pmap, write_json, write_text
 from .copies import copy_groups, look
 from .data import (SPLITS, add_exams, by_study, few_exams, find_cases, named_exams,
                             read_pair, settle_region, split_cases)
@@ -34,7 +33,8 @@ from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_part,
                                 warp_mask)
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
-                                  enclosed_share, get_kind, hull_change, read_cases, to_mask)
+                                  enclosed_share, find_changes, get_kind, hull_change,
+                                  read_about, read_cases, read_manifest, to_mask)
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -339,18 +339,15 @@ def _check_table(file, cases):
     if cases.empty: raise InputError(file, 'there is no case in it', _REMAKE)
 
 def _read_prepared(prepared):
-    "The table of a prepared folder and the content of its prepare.json."
+    "The table of a prepared folder and the content of its prepare.json, and what has changed."
     prepared = Path(prepared)
-    try: cases = read_cases(prepared)
-    except InputError: raise
-    except ValueError as e:
-        raise InputError(prepared/'cases.csv', f'this is no table ({e})', _REMAKE) from e
+    cases = read_cases(prepared)
     _check_table(prepared/'cases.csv', cases)
-    if not (prepared/'prepare.json').exists():
-        raise NotFoundError(prepared/'prepare.json', 'there is no such file, so prepare did not '
-                            'come to its end', 'run it again: fetal_seg_prepare RAW OUT')
-    info = read_json(prepared/'prepare.json')
-    if 'size' not in info: raise InputError(prepared/'prepare.json', 'it names no size', _REMAKE)
+    info = read_about(prepared)
+    info['changes'] = find_changes(prepared)
+    known = all(name != 'manifest.jsonl' for name,_ in info['changes'])
+    noted = read_manifest(prepared) if known else {}
+    info['undigested'] = [c for c,r in noted.items() if not all(r.get(k) for k in KINDS)]
     return cases[[c for c in _KEPT if c in cases]], info
 
 # %% ../nbs/02_verify.ipynb #3c004ebb
@@ -514,6 +511,20 @@ _add_table('note', _left_out_as,
     overlay=('A picture with its annotation drawn in shows the answer, and is left out.',
              'nothing to do'),
     foreign_file=('A file of the raw folder that belongs to no case.', 'nothing to do'))
+
+# %% ../nbs/02_verify.ipynb #e29c06f2
+@add_check('error', _REMAKE)
+def _check_changed_file(s):
+    "What is trained on and scored is what prepare wrote, and no other file or table."
+    told = {r.case for r in s.cases.itertuples() if r.problems}
+    return [(name, found) for name,found in s.info.get('changes', []) if name not in told]
+
+@add_check('note', _REMAKE + '; then files that change are found')
+def _check_contents_unknown(s):
+    "An older version wrote no digests of the files: whether they changed cannot be seen."
+    unknown = s.info.get('undigested', [])
+    return [Finding('', f'{len(unknown)} of {len(s.cases)} cases', also=tuple(unknown))
+            ] if unknown else []
 
 # %% ../nbs/02_verify.ipynb #c0f2a14c
 def thinness(

@@ -14,14 +14,14 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import InputError, NotFoundError, counted, digest, pmap, read_json, write_json, write_text
+from .core import InputError, counted, digest, pmap, write_json, write_text
 from .copies import copy_groups, look
 from .data import SPLITS, add_exams, by_study, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import circumference, edge_points, fill, fit_ellipse, picture_part, warp_mask
-from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, get_kind, hull_change, read_cases, to_mask
+from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, find_changes, get_kind, hull_change, read_about, read_cases, read_manifest, to_mask
 SEVERITIES: Any
 _REMAKE: Any
 
@@ -200,6 +200,14 @@ def _check_unreadable_unannotated(s):
 
 @add_check('note', 'nothing to do: they can be predicted on')
 def _check_unannotated_class(s):
+    ...
+
+@add_check('error', _REMAKE)
+def _check_changed_file(s):
+    ...
+
+@add_check('note', _REMAKE + '; then files that change are found')
+def _check_contents_unknown(s):
     ...
 
 def thinness(mask) -> float:
