@@ -500,16 +500,26 @@ def _few_pixels(width, info):
     most = f'{MOST_PIXELS:,}'
     raise PydanticCustomError('pixels', f'with its height more than {most} pixels')
 
+# %% ../nbs/01_preprocess.ipynb #778c1af5
+_NUMBER = re.compile('[-+0-9.eE]*')
+
+def _digits(v):
+    "A number's text as it is written by `to_csv`: pydantic takes more than pandas reads."
+    if not isinstance(v, str) or _NUMBER.fullmatch(v): return v
+    raise PydanticCustomError('number', 'input should be a number')
+
+_number = BeforeValidator(_digits)
+_whole = BeforeValidator(lambda v: v if not isinstance(v, str) or v.isdecimal() else _digits('x'))
 _FileName = Annotated[str, AfterValidator(_file_name)]
 _Digest = Annotated[str, Field(pattern='^([0-9a-f]{64})?$')]
-_Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
-_Scale = Annotated[float, Field(gt=0, le=1e5)]
-_Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Side = Annotated[int, Field(ge=1, le=MOST_PIXELS), _whole]
+_Scale = Annotated[float, Field(gt=0, le=1e5), _number]
+_Offset = Annotated[float, Field(ge=-1e6, le=1e6), _number]
 _empty = BeforeValidator(lambda v: None if v == '' else v)
-_Bits = Annotated[Annotated[int, Field(ge=1, le=64)]|None, _empty]
-_Share = Annotated[Annotated[float, Field(ge=0, le=1)]|None, _empty]
-_Change = Annotated[Annotated[float, Field(ge=-1, le=1e9)]|None, _empty]
-_Spacing = Annotated[Annotated[float, Field(gt=0, le=1e3)]|None, _empty]
+_Bits = Annotated[Annotated[int, Field(ge=1, le=64), _whole]|None, _empty]
+_Share = Annotated[Annotated[float, Field(ge=0, le=1), _number]|None, _empty]
+_Change = Annotated[Annotated[float, Field(ge=-1, le=1e9), _number]|None, _empty]
+_Spacing = Annotated[Annotated[float, Field(gt=0, le=1e3), _number]|None, _empty]
 
 # %% ../nbs/01_preprocess.ipynb #467b9aa3
 class _Measured(BaseModel):
@@ -615,7 +625,7 @@ _Pair = Annotated[list[_OwnName], Field(min_length=2, max_length=2)]
 
 class Journal(Record):
     "What `.work/journal.json` may say."
-    phase:Literal[1, 2]
+    phase:Annotated[int, Field(ge=1, le=2)]
     park:list[_Pair]
     drop:list[_OwnName]
     place:list[_Pair]

@@ -162,6 +162,12 @@ def _file_name(name):
 
 def _few_pixels(width, info):
     ...
+_NUMBER: Any
+
+def _digits(v):
+    ...
+_number: Any
+_whole: Any
 _FileName: Any
 _Digest: Any
 _Side: Any
@@ -230,7 +236,7 @@ _OwnName: Any
 _Pair: Any
 
 class Journal(Record):
-    phase: Literal[1, 2]
+    phase: Annotated[int, Field(ge=1, le=2)]
     park: list[_Pair]
     drop: list[_OwnName]
     place: list[_Pair]
