@@ -309,10 +309,10 @@ def strangers(tmp_path_factory):
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.preprocess import prepare
     d = tmp_path_factory.mktemp('strangers')
-    prepare(write_phantoms(d/'raw', n=8, shape=(64, 96), seed=9), d/'prepared', size=(64, 96),
-            fractions=(0., 0., 1.))
-    f = d/'prepared'/'cases.csv'
-    pd.read_csv(f).assign(exam=lambda t: 'other-' + t.exam).to_csv(f, index=False)
+    how = dict(size=(64, 96), fractions=(0., 0., 1.))
+    cases = prepare(write_phantoms(d/'raw', n=8, shape=(64, 96), seed=9), d/'prepared', **how)
+    cases.assign(exam='other-' + cases.exam)[['case', 'exam']].to_csv(d/'exams.csv', index=False)
+    prepare(d/'raw', d/'prepared', exams=d/'exams.csv', **how)
     return d/'prepared'
 
 def test_ensemble_is_the_average_of_its_members(whole, strangers):

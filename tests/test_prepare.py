@@ -13,7 +13,7 @@ from fetal_seg.geometry import (MODES, _cover, boundary_band, bounding_box, comp
                                 fit_affine, fit_ellipse, in_ellipse, invert, picture_part, warp,
                                 warp_mask)
 from fetal_seg.images import read_img
-from fetal_seg.preprocess import (KINDS, WORK, PreparedCase, _file_key, case_key, case_path,
+from fetal_seg.preprocess import (AFFINE, KINDS, WORK, PreparedCase, _file_key, case_key, case_path,
                                   choose_mask, commit, hull_change, prepare, read_cases, read_mask,
                                   read_prepared, replay, to_input, to_mask)
 
