@@ -340,7 +340,7 @@ def test_every_byte_counts(folder):
         assert bool(find_changes(folder, [split], [kind]))
         assert not find_changes(folder, [s for s in SPLITS if s != split])
         assert not find_changes(folder, SPLITS, [k for k in KINDS if k != kind])
-        refused(lambda: check_digests(folder), repr(path.stem), 'check=False')
+        refused(lambda: check_digests(folder), repr(path.stem), 'leave this check out')
         assert not verify(folder).ok
         path.write_bytes(kept)
     for name in TABLES[:2]:
@@ -360,7 +360,7 @@ def test_a_changed_folder_is_neither_trained_on_nor_scored(folder):
     assert ('changed_file', a.stem) in set(
         verify(folder).findings[['check', 'case']].itertuples(index=False, name=None))
     save(folder, rows(folder).assign(method='holes', exam='e'))
-    refused(lambda: get_dls(folder, SIZE), 'cases.csv', '--no-check')
+    refused(lambda: get_dls(folder, SIZE), 'cases.csv', 'leave this check out')
     get_dls(folder, SIZE, bs=2, check=False)
 
 def test_a_forged_manifest_is_not_taken_over(world, folder):
