@@ -1028,7 +1028,8 @@ def check_digests(
     where = Path(prepared)/name if name in TABLES else prepared
     what = found if name in TABLES else f'of the case {name!r}: {found}'
     more = f' (and {counted(len(wrong) - 1, "more change")})' if len(wrong) > 1 else ''
-    raise InputError(where, what + more, REMAKE + ', or leave this check out, if you know what changed')
+    raise InputError(where, what + more,
+                     REMAKE + ', or leave this check out, if you know what changed')
 
 # %% ../nbs/01_preprocess.ipynb #b3e9a8df
 class PreparedCase:
