@@ -265,7 +265,8 @@ def set_seeds(
 ):
     "Seed Python, numpy, torch and the order of the training cases."
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
-    if dls is not None: getattr(dls.train, 'dl', dls.train).rng = random.Random(seed)
+    if dls is not None:   # the order of the cases is no secret
+        getattr(dls.train, 'dl', dls.train).rng = random.Random(seed)  # nosec B311
     # another augmentation in each process, the same order of cases
     if get_rank(): torch.manual_seed(seed + 7919*get_rank())
 
