@@ -302,7 +302,8 @@ class RunFolder(Callback):
     def after_batch(self):
         if self.training: self.losses.append(float(self.learn.to_detach(self.learn.loss).mean()))
     def after_epoch(self):
-        if not self.rows or self.rows[-1]['epoch'] != self.epoch: return
+        # one that was skipped, or not validated, has no row
+        if self.epoch < self.next or not self.rows or self.rows[-1]['epoch'] != self.epoch: return
         self.ema.put_back()
         if not get_rank(): self.write()
         if self.patience and self.since_best() >= self.patience: raise CancelFitException()
@@ -820,6 +821,8 @@ def _fit(learn, keep, recipe, loggers):
                                     reset_opt=False)
         if done:
             for o in loggers: o.replay(keep.rows)
+    # fastai writes the place in its code into the message
+    except InputError as e: raise type(e)(e.path, e.found, e.remedy) from e
     finally:
         for o in loggers: o.close()
 

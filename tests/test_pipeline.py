@@ -100,7 +100,8 @@ def wait_for(job, there):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'when',
-    ['prepared/cases.csv', 'fold-0/run/log.csv', 'fold-0/scores.csv', 'fold-1/run/last.pth'])
+    ['prepared/cases.csv', 'fold-0/run/log.csv', 'fold-0/scores.csv',
+     'fold-1/run/last.safetensors'])
 def test_killed_and_gone_on_with(raw36, whole, tmp_path, when):
     out = tmp_path/'cv'
     job = start(raw36, out)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 top = Path(__file__).resolve().parent.parent
 # modules that turn bytes into programs, or keep objects by those that do
-modules = {'pickle', '_pickle', 'cPickle', 'pickletools', 'marshal', 'shelve', 'dill', 'cloudpickle',
-           'joblib', 'jsonpickle', 'code', 'codeop', 'runpy', 'imp'}
+modules = {'pickle', '_pickle', 'cPickle', 'pickletools', 'marshal', 'shelve', 'dill',
+           'cloudpickle', 'joblib', 'jsonpickle', 'code', 'codeop', 'runpy', 'imp'}
 builtins = {'eval', 'exec', 'compile', '__import__'}
 # functions by their whole name; whatever begins with one that ends in a dot
 functions = {'torch.load', 'torch.jit.load', 'torch.hub.', 'torch.package.', 'torch.serialization.',
