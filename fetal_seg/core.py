@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOST_TEXT', 'ASSETS', 'SHIPPED', 'FORMULA', 'THREADS', 'InputError', 'NotFoundError', 'check_exists', 'counted',
            'atomic_path', 'write_text', 'plain', 'to_json', 'write_json', 'read_text', 'read_json', 'inside', 'guard',
-           'unguard', 'to_csv', 'folder_lock', 'digest', 'digest_file', 'unit_hash', 'progress', 'one_thread',
-           'pstream', 'pmap', 'n_cores']
+           'unguard', 'to_csv', 'folder_lock', 'hold_folder', 'digest', 'digest_file', 'unit_hash', 'progress',
+           'one_thread', 'pstream', 'pmap', 'n_cores']
 
 # %% ../nbs/core.ipynb #60cfd303
 import csv, hashlib, json, os, platform, re, signal, sys, tempfile, threading, time
@@ -250,6 +250,20 @@ def _taken(path, fd):
     where = f' on {host}' if host and host != platform.node() else ''
     return InputError(path.parent, f'another process (number {pid or "unknown"}{where}{age}) is '
                       'writing to this folder', 'wait until it has ended, or stop it')
+
+# %% ../nbs/core.ipynb #10712874
+@contextmanager
+def hold_folder(
+    folder, # Made if it is not there
+):
+    "`folder_lock` on a folder that is made for it, and that goes again if it stays empty."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with folder_lock(folder): yield
+    finally:
+        try: folder.rmdir()
+        except OSError: pass   # it is not empty
 
 # %% ../nbs/core.ipynb #379c632d
 def digest(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
-from .core import InputError, check_exists, counted, digest, digest_file, folder_lock
+from .core import InputError, check_exists, counted, digest, digest_file, hold_folder
 from .core import n_cores, progress, read_json, to_csv, write_json, write_text
 from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
@@ -60,9 +60,27 @@ def demo(
     n, shape = _given(n, SCENES[scene]['n']), _given(shape, SCENES[scene]['shape'])
     epochs, size = _given(epochs, kind['epochs']), list(size or kind['size'])
     _check_network(epochs, size)
-    _settle(out, _demo_asked(raw, epochs, size, seed, n, shape, scene, options))
-    cases, verification = _data_steps(raw, out, seed, n, shape, scene, options)
-    log = _train_step(out, cases, kind.get('preset', 'laptop'), epochs, size, seed)
+    asked = _demo_asked(raw, epochs, size, seed, n, shape, scene, options)
+    with hold_folder(out):
+        _check_free(out, out/'demo.json')
+        _settle(out, asked)
+        cases, verification = _data_steps(raw, out, seed, n, shape, scene, options)
+        log = _train_step(out, cases, kind.get('preset', 'laptop'), epochs, size, seed)
+        return _last_step(out, cases, log, simulated, verification, scene)
+
+# %% ../nbs/08_pipeline.ipynb #712d0583
+_RESULTS = ('scores.csv', 'summary.json', 'report.html', 'verify.json', 'verify.html')
+
+def _check_free(out, *ours):
+    "Raise if the folder holds files of our names, but none of `ours` that says who wrote them."
+    if any(f.exists() for f in ours): return
+    for name in _RESULTS:
+        if os.path.lexists(out/name):
+            raise InputError(out/name, 'this file was not written by this job, and would be '
+                             'overwritten', 'choose another folder, or move the file away')
+
+def _last_step(out, cases, log, simulated, verification, scene):
+    "Evaluate; the closing figures."
     _say('4/4 evaluate')
     scores, rival = _evaluate_run(out/'run', out/'prepared', out, log, simulated, verification)
     _save_card(out, scores)
@@ -311,10 +329,12 @@ def crossval(
     how = dict(size=_check_canvas(canvas), exams=exams, layout=layout, workers=workers, **options)
     setup = dict(seed=seed, init=None, canvas=list(how['size']), **get_recipe(preset, **changes))
     deal = dict(k=k, seed=seed, valid=valid, how=split)
-    splits = _deal(raw, out, how, deal, _asked(raw, deal, how, options, setup))
+    asked = _asked(raw, deal, how, options, setup)
     scoring = dict(flips=flips, post=None if post is None else list(post))
     training = dict(changes, preset=preset, seed=seed, device=device)
-    return _run_folds(raw, out, folds, splits, how, setup, scoring, training)
+    with hold_folder(out):
+        splits = _deal(raw, out, how, deal, asked)
+        return _run_folds(raw, out, folds, splits, how, setup, scoring, training)
 
 # %% ../nbs/08_pipeline.ipynb #115ffa24
 def _part_options(
@@ -367,8 +387,9 @@ def _move_in(out):
 # %% ../nbs/08_pipeline.ipynb #56d574eb
 def _check_ours(out):
     "Raise if the prepared folder in `out` is another job's: its cases would move to other splits."
-    begun = (out/'crossval.json').exists() or any(out.glob('fold-*/split.csv'))
-    if begun or not (out/'prepared').exists(): return
+    begun = [out/'crossval.json', *out.glob('fold-*/split.csv')]
+    _check_free(out, *begun)
+    if any(f.exists() for f in begun) or not (out/'prepared').exists(): return
     raise InputError(out/'prepared',
                      'this prepared folder is not of a cross-validation, and would be split anew',
                      'choose another folder')
@@ -484,15 +505,14 @@ def _finish_fold(out, fold, scores, scoring):
 
 def _run_folds(raw, out, folds, splits, how, setup, scoring, training):
     "Read the folds that are finished, run the others that are asked for, and sum up."
-    with folder_lock(out):
-        _move_in(out)
-        for i,split in enumerate(splits): _check_fold(out/f'fold-{i}', split, setup)
-        done = {i: read_fold(out, i, scoring) for i in range(len(splits))
-                if (out/f'fold-{i}'/'scores.csv').exists()}
-        for i in folds:
-            if i in done: continue
-            done[i] = _run_fold(raw, out, i, splits[i], how, scoring, training)
-        return _sum_up(out, done, len(splits))
+    _move_in(out)
+    for i,split in enumerate(splits): _check_fold(out/f'fold-{i}', split, setup)
+    done = {i: read_fold(out, i, scoring) for i in range(len(splits))
+            if (out/f'fold-{i}'/'scores.csv').exists()}
+    for i in folds:
+        if i in done: continue
+        done[i] = _run_fold(raw, out, i, splits[i], how, scoring, training)
+    return _sum_up(out, done, len(splits))
 
 # %% ../nbs/08_pipeline.ipynb #d0ceb8b0
 def _check_columns(out, done):

@@ -1,27 +1,31 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
-import math, os, platform, random, secrets, shutil, sys, tempfile, time
+__all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow', 'ScalerRecord', 'Checkpoint', 'LogRow', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'RunRecord', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
+import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
-from fastai.optimizer import Adam
+from fastai.optimizer import Adam, average_grad, average_sqr_grad
 from fastcore.basics import noop, patch
+from fastcore.foundation import L
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import SHIPPED, InputError, atomic_path, check_exists, digest, read_json, write_json, write_text
+from .core import SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder, inside, read_json, read_text, to_json, write_json, write_text
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_about, read_cases
+from .schema import Record, Row, check_record, read_record, read_rows
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -171,6 +175,9 @@ class EMA(Callback):
     def after_cancel_validate(self):
         ...
 
+def _like(t, weight):
+    ...
+
 def set_seeds(seed: int, dls=...):
     ...
 
@@ -192,6 +199,7 @@ class RunFolder(Callback):
     patience: Any
     rows: Any
     run: Any
+    scaler: Any
     t: Any
     order: Any
 
@@ -216,6 +224,9 @@ class RunFolder(Callback):
     def write(self):
         ...
 
+    def write_log(self):
+        ...
+
     def resume(self, learn):
         ...
 
@@ -225,8 +236,61 @@ class RunFolder(Callback):
     def done(self, epochs: int) -> bool:
         ...
 
+    def finished(self, epochs: int) -> bool:
+        ...
+
 def save_weights(path, model) -> Path:
     ...
+_Figure: Any
+
+class EpochRow(Record):
+    __pydantic_extra__: dict[str, _Figure]
+    epoch: Annotated[int, Field(ge=0)]
+    dice: Annotated[float, Field(ge=0, le=1)]
+
+class ScalerRecord(Record):
+    scale: Annotated[float, Field(gt=0)]
+    growth_factor: Annotated[float, Field(gt=1)]
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)]
+    growth_interval: Annotated[int, Field(ge=1)]
+    growth_tracker: Annotated[int, Field(ge=0, alias='_growth_tracker')]
+
+class Checkpoint(Record):
+    formats: Any
+    next: Annotated[int, Field(ge=1, le=10 ** 6)]
+    best: Annotated[float, Field(ge=-1, le=1)]
+    rows: list[EpochRow]
+    average_steps: Annotated[int, Field(ge=0)]
+    optimizer: list[dict[str, bool | int | float]]
+    hypers: list[dict[str, float]]
+    scaler: ScalerRecord | None
+
+def _tensors(model, average, opt):
+    ...
+
+def _as_text(v):
+    ...
+
+def _record(keep, learn):
+    ...
+
+def _read_checkpoint(f, learn):
+    ...
+
+def _wanted(record, learn):
+    ...
+
+def _kind(t):
+    ...
+
+def _check_fits(record, tensors, learn, fault):
+    ...
+
+class LogRow(Row):
+    epoch: Annotated[int, Field(ge=0, le=10 ** 6)]
+    valid_loss: float
+    dice: Annotated[float, Field(ge=0, le=1)]
+    seconds: Annotated[float, Field(ge=0)]
 
 class SmallFirst(Callback):
     stages: Any
@@ -367,12 +431,24 @@ def get_loggers(names, run) -> list:
 
 def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., check: bool=..., **changes) -> pd.DataFrame:
     ...
+_OURS: Any
+
+@contextmanager
+def _held(run):
+    ...
+
+def _check_free(run):
+    ...
 
 def _fit(learn, keep, recipe, loggers):
     ...
 
 def _save_curve(log, path):
     ...
+
+class RunRecord(Record):
+    setup: dict
+    environments: list[dict]
 _RUN_FORMAT: Any
 
 def _setup(prepared, recipe, seed, init):

@@ -2,10 +2,10 @@
 
     python tools/check.py [PART ...] [--data] [--jobs N] [--timeout S]
 
-Parts: clean, form, library, outputs, notebooks, pytest; all of them where none is named. The last
-line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a process of its own)
-and pytest's tests. `--data` runs instead the notebooks and the tests that are flagged `data`, on
-the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something failed, 2 nothing
+Parts: clean, form, library, safe, outputs, notebooks, pytest; all of them where none is named. The
+last line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a process of its
+own) and pytest's tests. `--data` runs instead the notebooks and the tests that are flagged `data`,
+on the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something failed, 2 nothing
 could be run. Nothing in the working tree is changed.
 """
 import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
@@ -221,9 +221,14 @@ def check_form(tally, env, **kw):
     found = run(py(top/'tools'/'measure.py', '--problems'), env)
     tally.add('the form of cells, functions and lines', found[0] == 0, detail=tail(found[1]))
 
+def check_safe(tally, env, **kw):
+    "The library runs nothing that it reads: no pickle, no eval, no shell (safe.py, bandit)."
+    rc, out = run(py(top/'tools'/'safe.py'), env)
+    tally.add('nothing that is read is executed', rc == 0, detail=tail(out))
+
 parts = dict(clean=('Notebooks are clean', check_clean), form=('Form', check_form),
              library=('Library and README are in step with the notebooks', check_library),
-             outputs=('Stored outputs', check_outputs),
+             safe=('Nothing is executed', check_safe), outputs=('Stored outputs', check_outputs),
              notebooks=('Notebooks (nbdev_test)', check_notebooks),
              pytest=('Tests (pytest)', check_pytest))
 
