@@ -708,6 +708,7 @@ class SummaryFile(Record):
     folds:Annotated[int, Field(ge=2, le=10**6)]|None = None
     folds_finished:list[_Number]|None = None
 
+# %% ../nbs/06_eval.ipynb #a917c60c
 def read_summary(
     path, # summary.json of fetal_seg_eval, fetal_seg_demo or a cross-validation
 )->dict: # As it was written
