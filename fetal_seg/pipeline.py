@@ -429,6 +429,11 @@ def _data(out):
     f = Path(out)/'prepared'/'prepare.json'
     return read_json(f)['digest'] if f.exists() else None
 
+def _text(path):
+    "The text of a file; '' where it is none that we have written."
+    try: return read_text(path).replace('\r\n', '\n')   # as Windows ends its lines
+    except InputError: return ''
+
 def _check_fold(
     fold, # The folder of a fold, perhaps not there yet
     split:str, # What its split.csv should hold
@@ -437,7 +442,7 @@ def _check_fold(
     "Raise unless what a fold's folder holds belongs to this cross-validation."
     path, made = fold/'split.csv', fold/'run'/'train.json'
     remedy = f'choose another folder, or delete {fold.name}'
-    if path.exists() and read_text(path, 'split') != split:
+    if path.exists() and _text(path) != split:
         raise InputError(path, 'this is not the split that these cases give with this k, seed '
                          'and valid', remedy)
     old = read_json(made).get('setup', {}) if made.exists() else setup
@@ -471,7 +476,7 @@ def read_fold(
     "The scores of a finished fold, if they are what was written when it was finished."
     fold, data = Path(out)/f'fold-{i}', _data(out)
     path, weights = fold/'scores.csv', fold/'run'/'weights.safetensors'
-    now = dict(scores=digest(read_text(path, 'table')), **(scoring or {}))
+    now = dict(scores=digest(_text(path)), **(scoring or {}))
     if data: now['data'] = data
     if weights.exists(): now['weights'] = digest_file(weights)
     wrong, old = _differs(fold, now) or (None, None)
