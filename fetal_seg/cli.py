@@ -306,14 +306,17 @@ def verify(
 )->int: # Exit status
     "fetal_seg_verify: check a raw or a prepared folder."
     a = _verify_parser().parse_args(argv)
+    from fetal_seg.results import check_ours
     from fetal_seg.verify import is_prepared, verify
     folder = _raw_folder(a.folder)
     of_raw = dict(layout=a.layout, annotation=a.annotation, region=a.region, exams=a.exams,
                   split=a.split, seed=a.seed)
     if is_prepared(folder): of_raw = {}
+    page = bool(a.out) and a.out.endswith('.html')
+    if a.out: check_ours(a.out, 'verification' if page else 'findings')   # before an hour of work
     v = verify(folder, workers=_n_workers(a.workers), margin=a.margin, **of_raw)
     if a.out:
-        save = v.save_html if a.out.endswith('.html') else v.save
+        save = v.save_html if page else v.save
         save(a.out)
     _show(v.to_dict(), str(v), a.json)
     return 0 if v.ok else 1
@@ -673,9 +676,6 @@ def _read_against(a):
     t = read_scores(a.against)
     if t.empty or t.dice.isna().all():
         raise InputError(a.against, 'it has no scores', 'give the scores.csv of fetal_seg_eval')
-    if t.case.duplicated().any():
-        raise InputError(a.against, f'the case {t.case[t.case.duplicated()].iloc[0]} twice',
-                         'keep one row a case')
     if not a.prepared: return t
     cases = read_cases(a.prepared)
     if not set(t.case) & set(cases.case[cases.split == a.split]):
@@ -725,7 +725,7 @@ def _evaluate_masks(a):
     return scores, problems, how, page
 
 def _write_evaluation(out, scores, summary, page):
-    "The four files; the page last."
+    "The four files."
     from fetal_seg.core import to_csv, write_json, write_text
     from fetal_seg.eval import save_report, summary_markdown
     write_text(out/'scores.csv', to_csv(scores))
@@ -734,23 +734,31 @@ def _write_evaluation(out, scores, summary, page):
     save_report(out/'report.html', scores, **page)
 
 # %% ../nbs/09_cli.ipynb #0a61aa19
-@_command
-def evaluate(
-    argv:list=None, # Arguments; those of the command line where None
-)->int: # Exit status
-    "fetal_seg_eval: score a run on a prepared folder, or masks against annotations."
-    a = _evaluate_parser().parse_args(argv)
+def _scored(a, against):
+    "Scores, problems, the summary, and what the report needs."
     from fetal_seg.eval import summary
-    _check_evaluate(a)
-    against = _read_against(a) if a.against else None
     scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
     judges = {k: page.get(k) for k in ('calibration', 'sweep', 'froc')}
     if against is not None:
         how['compared_with'] = a.against
         _check_shared(a.against, against, scores)
-    s = dict(summary(scores, **judges, against=against, **how),
-             problems=problems.to_dict('records'))
-    if a.out: _write_evaluation(Path(a.out), scores, s, dict(page, against=against))
+    s = summary(scores, **judges, against=against, **how)
+    return scores, problems, dict(s, problems=problems.to_dict('records')), page
+
+# %% ../nbs/09_cli.ipynb #cbd2fb73
+@_command
+def evaluate(
+    argv:list=None, # Arguments; those of the command line where None
+)->int: # Exit status
+    "fetal_seg_eval: score a run on a prepared folder, or masks against annotations."
+    from contextlib import nullcontext
+    a = _evaluate_parser().parse_args(argv)
+    from fetal_seg.results import results_folder
+    _check_evaluate(a)
+    against = _read_against(a) if a.against else None
+    with results_folder(a.out) if a.out else nullcontext() as new:
+        scores, problems, s, page = _scored(a, against)
+        if a.out: _write_evaluation(new, scores, s, dict(page, against=against))
     report = f'\nreport: {Path(a.out)/"report.html"}' if a.out else ''
     _show(dict(s, scores=scores.to_dict('records')), scores_text(s, problems) + report, a.json)
     return 1 if len(problems) else 0

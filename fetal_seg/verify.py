@@ -35,6 +35,7 @@ from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_pa
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
                                   enclosed_share, find_changes, get_kind, hull_change,
                                   read_about, read_cases, read_manifest, to_mask)
+from .results import check_ours
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -1386,8 +1387,8 @@ def to_dict(self:Verification)->dict: # For JSON
 def save(self:Verification,
     path, # A JSON file
 )->Path:
-    "Write it as JSON."
-    return write_json(path, self.to_dict())
+    "Write it as JSON; a file of others is not overwritten."
+    return write_json(check_ours(path, 'findings'), self.to_dict())
 
 # %% ../nbs/02_verify.ipynb #85f16376
 def _cards(v):
@@ -1418,7 +1419,8 @@ def save_html(self:Verification,
     path, # An HTML file
     few:int=4, # Findings of each check to show as pictures
 )->Path:
-    "Write it as one page."
+    "Write it as one page; a page of others is not overwritten."
+    check_ours(path, 'verification')
     from fetal_seg.report import html_cards, html_page, html_table, html_text
     found = html_text('None.')
     if len(self.findings): found = html_table(self.findings.drop(columns='also'))

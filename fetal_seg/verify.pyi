@@ -22,6 +22,7 @@ from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import circumference, edge_points, fill, fit_ellipse, picture_part, warp_mask
 from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, find_changes, get_kind, hull_change, read_about, read_cases, read_manifest, to_mask
+from .results import check_ours
 SEVERITIES: Any
 _REMAKE: Any
 
