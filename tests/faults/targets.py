@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import NamedTuple, Callable
 import numpy as np
+import world
 from world import DEMO, FOLDS, SHAPE, TRAINING
 
 class Refused(Exception):
@@ -147,7 +148,7 @@ def prepare_with(option, raw='raw'):
 
 def crossval(d, names):
     from fetal_seg.pipeline import crossval
-    with contextlib.redirect_stderr(io.StringIO()): t = crossval(d/'raw', d/'folds', **FOLDS)
+    with contextlib.redirect_stderr(io.StringIO()): t = crossval(world.PLACE/'raw', d/'folds', **FOLDS)
     return rows(t.reset_index())
 
 def demo(d, names):
@@ -217,7 +218,7 @@ def shown(d, names):
     both = raw.getvalue() + err.buffer.getvalue()
     bad = sorted({b for b in both if b < 32 and b not in (9, 10, 13)} | {b for b in both if b == 127})
     if rc == 2: raise Refused(both.decode('ascii', 'replace').strip().splitlines()[-1])
-    return dict(rc=rc, control=bad)
+    return dict(control=bad)
 
 RUN, DATA = ('run', 'prepared'), ('prepared',)
 TARGETS = dict(
@@ -233,7 +234,7 @@ TARGETS = dict(
     train_more=Target(train(), RUN, ('run',)),
     resume=Target(train('half'), ('half', *DATA), ('half',)),
     train_new=Target(train('new', epochs=1), DATA, ('new',)),
-    card=Target(card, RUN, ('run/card.md',)),
+    card=Target(card, RUN, ('run',)),
     explore=Target(explore(), (*RUN, 'scores.csv', 'notes.csv', 'verify.json')),
     prepare_again=Target(prepare_again, ('raw', *DATA), ('prepared',)),
     exams=Target(prepare_with('exams'), ('raw',), ('out',)),
@@ -241,7 +242,7 @@ TARGETS = dict(
     split=Target(prepare_with('split'), ('raw',), ('out',)),
     coco=Target(prepare_with(None, 'coco'), ('coco',), ('out',)),
     nnunet=Target(prepare_with(None, 'nnunet'), ('nnunet',), ('out',)),
-    crossval=Target(crossval, ('raw', 'folds'), ('folds',)),
+    crossval=Target(crossval, ('folds',), ('folds',)),
     demo=Target(demo, ('demo.json',), ('demo.json',)),
     summary=Target(summary_text, ('summary.json',)),
     unpack=Target(unpack, (), ('out',)),

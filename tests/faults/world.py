@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+PLACE = None   # of the world, once it is made
 SHAPE, SIZE, N = (64, 96), (32, 48), 24
 TRAINING = dict(size=SIZE, width=4, bs=4, epochs=12)
 FOLDS = dict(k=3, canvas=SHAPE, size=SIZE, epochs=1, width=4, bs=4, folds=[0])
