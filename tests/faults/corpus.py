@@ -170,7 +170,8 @@ class Job:
         home = {n: v for n, v in before.items() if n.startswith('home/')}
         after = kept(self.d)
         # the hash of bytes differs between processes only if PYTHONHASHSEED does: it is inherited
-        return lost(before, after, TARGETS[self.i.target].writes, out['status'] == 'refused') \
+        t = TARGETS[self.i.target]
+        return lost(before, after, t.writes, out['status'] == 'refused' and not t.goes_on) \
             or lost(home, {n: v for n, v in after.items() if n.startswith('home/')}, (), True)
 
 def named(i, text, d):
@@ -237,6 +238,55 @@ def good_results(base, parent, chosen, all_inputs, jobs):
     run_all(ask.values(), base, parent, jobs, done)
     return goods
 
+ARGUMENTS = dict(
+    evaluate=lambda d, f: ['eval', '--run', d/'run', '--prepared', d/'prepared'],
+    verify=lambda d, f: ['verify', d/'prepared', '--workers', '0'],
+    predict=lambda d, f: ['predict', d/'prepared'/'test'/'images', '--weights', d/'run', '--out',
+                          d/'out'],
+    predict_picture=lambda d, f: ['predict', d/f[0], '--weights', d/'run', '--out', d/'out'],
+    exams=lambda d, f: ['prepare', d/'raw', d/'out', '--exams', d/f[0], '--workers', '0'],
+    split=lambda d, f: ['prepare', d/'raw', d/'out', '--split', d/f[0], '--workers', '0'],
+    coco=lambda d, f: ['prepare', d/'coco', d/'out', '--workers', '0'],
+    train_new=lambda d, f: ['train', d/'prepared', d/'new', '--epochs', '1', '--width', '4',
+                            '--size', '32', '48'],
+    shown=lambda d, f: ['verify', d/'raw', '--workers', '0'])
+
+def run_commands(every, base, parent, n, say):
+    "A sample through the real commands, on a console that knows ASCII only; how many went wrong."
+    some = [i for i in every if i.target in ARGUMENTS]
+    some = inputs.gen('commands').sample(some, min(n, len(some)))
+    env = dict(os.environ, PYTHONIOENCODING='ascii:strict')
+    bad = 0
+    for i in some:
+        d = Path(tempfile.mkdtemp(dir=parent))
+        fill(d, TARGETS[i.target], base)
+        home = kept(d/'home')
+        # in a process of its own, for damage may set limits of the process: the command inherits
+        pid = os.fork()
+        if not pid: os._exit(command(i, d, env))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        kind = FAULTS.get(code) or ('loss' if kept(d/'home') != home and 'link out' not in i.name
+                                    else '')
+        if kind: say(f'{kind}: {i.name}, by the command {ARGUMENTS[i.target](d, i.files)[0]}')
+        bad += bool(kind)
+        shutil.rmtree(d, ignore_errors=True)
+    say(f'{len(some)} inputs through the commands: {bad} went wrong')
+    return bad
+
+FAULTS = {3: 'hang', 4: 'traceback', 5: 'unclear', 6: 'no status of ours'}
+
+def command(i, d, env):
+    "0, or a key of `FAULTS`."
+    i.damage(d)
+    name, *argv = map(str, ARGUMENTS[i.target](d, i.files))
+    call = [str(Path(sys.executable).parent/f'fetal_seg_{name}'), *argv]
+    try: r = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
+    except subprocess.TimeoutExpired: return 3
+    if b'Traceback' in r.stderr: return 4
+    if r.returncode not in (0, 1, 2): return 6
+    last = (r.stderr.strip().splitlines() or [b''])[-1]
+    return 5 if r.returncode == 2 and not last.startswith(b'fetal_seg_') else 0
+
 def table(found, inputs_of):
     "The table by group."
     heads = ['inputs', *GOOD, *BAD]
@@ -261,6 +311,8 @@ def options(args):
     add('--world', metavar='DIR', help='made before by world.py; made anew where not given')
     add('--jobs', type=int, default=2, help='processes (default: %(default)s)')
     add('--json', metavar='FILE', help='write what became of each input')
+    add('--commands', type=int, metavar='N', help='inputs that the real commands read as well, in '
+        'processes (default: 30 where all inputs are read, else none)')
     return p.parse_args(args)
 
 def choose(a, every):
@@ -294,14 +346,17 @@ def main(args=None, say=print):
                              seconds=round(out['wall'], 2), more=out.get('more')))
             if kind in BAD or kind == 'unclear':
                 say(f'{kind}: {i.name}: {text[:260]}', flush=True) if say is print else None
-                if a.keep: shutil.copytree(d, Path(a.keep)/i.name.replace('/', ' '), symlinks=True,
-                                           ignore_dangling_symlinks=True, dirs_exist_ok=True)
+                if a.keep:
+                    os.makedirs(a.keep, exist_ok=True)
+                    shutil.move(d, Path(a.keep)/i.name.replace('/', ' '))
             shutil.rmtree(d, ignore_errors=True)
         run_all(chosen, base, tmp, a.jobs, done)
+        n = a.commands if a.commands is not None else 30*(len(chosen) == len(every))
+        wrong = run_commands(every, base, tmp, n, say) if n else 0
     if a.json: Path(a.json).write_text(json.dumps(note, indent=1))
     bad = sum(c[k] for c in found.values() for k in BAD)
     say(table(found, {i.group for i in chosen}))
     say(f'{len(chosen)} inputs in {time.time()-t:.0f} s')
-    return int(bad > 0)
+    return int(bad + wrong > 0)
 
 if __name__ == '__main__': sys.exit(main())

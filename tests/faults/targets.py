@@ -18,6 +18,7 @@ class Target(NamedTuple):
     run: Callable          # folder, names of the files that were changed -> what the user takes away
     parts: tuple = ()      # what is copied from the world
     writes: tuple = ()     # names in the folder that may change
+    goes_on: bool = False  # it writes as it goes: there may be more than before, where it fails
 
 def command(f, *argv, statuses=(0, 1)):
     "A console command in this process: (its status, what it prints)."
@@ -227,12 +228,12 @@ TARGETS = dict(
     predict=Target(predict_test('run'), RUN, ('out',)),
     predict_onnx=Target(predict_test('net.onnx'), ('net.onnx', 'net.json', *DATA), ('out',)),
     predict_more=Target(predict_test('run', 'predictions'), (*RUN, 'predictions'),
-                        ('predictions',)),
+                        ('predictions',), True),
     evaluate=Target(evaluate(), RUN, ('out',)),
     against=Target(evaluate('--against', 'scores.csv'), (*RUN, 'scores.csv'), ('out',)),
     verify=Target(verify, DATA),
-    train_more=Target(train(), RUN, ('run',)),
-    resume=Target(train('half'), ('half', *DATA), ('half',)),
+    train_more=Target(train(), RUN, ('run',), True),
+    resume=Target(train('half'), ('half', *DATA), ('half',), True),
     train_new=Target(train('new', epochs=1), DATA, ('new',)),
     card=Target(card, RUN, ('run',)),
     explore=Target(explore(), (*RUN, 'scores.csv', 'notes.csv', 'verify.json')),
