@@ -56,7 +56,8 @@ def test_the_middle_stays_the_middle(shape, size, mode):
     if mode == 'letterbox':   # nothing is cut off
         assert sr == sc and r <= 1e-9 and c <= 1e-9
 
-@given(ellipses(), st.integers(80, 200), st.integers(90, 220), st.sampled_from(['letterbox', 'stretch']))
+@given(ellipses(), st.integers(80, 200), st.integers(90, 220),
+       st.sampled_from(['letterbox', 'stretch']))
 def test_a_mask_to_the_canvas_and_back_keeps_its_dice(e, h, w, mode):
     mask = in_ellipse(e, (90, 110)).astype(np.uint8)
     a = fit_affine(mask.shape, (h, w), mode)
@@ -97,7 +98,8 @@ def test_no_exam_lies_in_two_splits(exams, seed, how):
     f = fold_cases(cases, 5, seed, how)
     assert set(f.fold) == set(range(5)) and not len(torn_exams(f, 'fold'))
 
-@given(names, st.integers(0, 99), st.sampled_from(['hash', 'area']), st.randoms(use_true_random=False))
+@given(names, st.integers(0, 99), st.sampled_from(['hash', 'area']),
+       st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(exams, seed, how, r):
     cases = table(exams)
     assume(cases.exam.nunique() >= 20)
@@ -136,7 +138,8 @@ def test_dice_is_symmetric_and_a_share(a, b):
     assert d['dice'] == score(b, a)['dice'] == dice(a, b) and 0 <= d['dice'] <= 1
     near(d['iou'], d['dice']/(2 - d['dice']))
     assert d['precision'] == score(b, a)['recall']
-    assert score(a, a)['dice'] == 1 and d['tp'] + d['fp'] == a.sum() and d['tp'] + d['fn'] == b.sum()
+    assert score(a, a)['dice'] == 1
+    assert d['tp'] + d['fp'] == a.sum() and d['tp'] + d['fn'] == b.sum()
 
 def brute(a, b, percent):
     "HD and its percentile, over the pixels with a neighbour outside, by all pairs."

@@ -17,7 +17,8 @@ What becomes of it:
 Exit status 0 if there is none of the last six, 1 otherwise.
 """
 import os
-for k in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
+for k in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+    os.environ.setdefault(k, '1')
 os.environ['MPLBACKEND'] = 'agg'
 import argparse, collections, gc, json, resource, select, shutil, signal, subprocess, sys, tempfile
 import time, traceback
@@ -34,7 +35,8 @@ def warm():
     "Import what the targets need, once, before the processes are forked."
     import PIL.Image, pydicom, onnxruntime, pandas, torch   # noqa
     from fastai.vision.all import Learner   # noqa
-    from fetal_seg import cli, calibration, card, eval, explore, pipeline, preprocess, train   # noqa
+    # noqa
+    from fetal_seg import cli, calibration, card, eval, explore, pipeline, preprocess, train
     PIL.Image.init()
     try: import SimpleITK   # noqa
     except ImportError: pass
@@ -280,7 +282,8 @@ def command(i, d, env):
     i.damage(d)
     name, *argv = map(str, ARGUMENTS[i.target](d, i.files))
     call = [str(Path(sys.executable).parent/f'fetal_seg_{name}'), *argv]
-    try: r = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
+    try:
+        r = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
     except subprocess.TimeoutExpired: return 3
     if b'Traceback' in r.stderr: return 4
     if r.returncode not in (0, 1, 2): return 6

@@ -1,4 +1,4 @@
-"The answers of a Zenodo record as our server gives them; `lie.json` in the folder says what is wrong."
+"The answers of a Zenodo record as our server gives them; `lie.json` says what is wrong in them."
 import hashlib, itertools, json
 BASE = 'http://127.0.0.1:0'
 TABLE = b'filename,pixel size(mm),head circumference (mm)\n000_HC.png,0.1,200\n'

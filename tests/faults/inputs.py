@@ -151,7 +151,8 @@ def add_pictures():
         case('untouched', data, harmless=True)
         for i in range(14 if not free else 7):
             case(f'bit {i}', flipped(data, gen(name, i)), free=free)
-        for share in (0.05, 0.3, 0.5, 0.8, 0.97): case(f'cut at {share}', data[:int(share*len(data))])
+        for share in (0.05, 0.3, 0.5, 0.8, 0.97):
+            case(f'cut at {share}', data[:int(share*len(data))])
         case('without its last byte', data[:-1], free=name in ('a.bmp', 'a.gif', 'a.jp2', 'a.webp'))
         case('empty', b'')
         case('zeros', bytes(len(data)))
@@ -196,12 +197,15 @@ def add_bombs():
     z = zlib.compress(bytes(1 << 28), 9)
     text = b'Comment\0\0' + z
     big = {
-        '30000x1.png': lambda: png(30000, 1), '1x30000.png': lambda: png(1, 30000),
-        '9400x9400.png': lambda: png(9400, 9400), '9400x9400 rgb.png':
-        lambda: png(9400, 9400, colour=2), '16 bit 9000.png': lambda: png(9000, 9000, bits=16),
+        '30000x1.png': lambda: png(30000, 1),
+        '1x30000.png': lambda: png(1, 30000),
+        '9400x9400.png': lambda: png(9400, 9400),
+        '9400x9400 rgb.png': lambda: png(9400, 9400, colour=2),
+        '16 bit 9000.png': lambda: png(9000, 9000, bits=16),
         'claims 60000x60000.png': lambda: png(60000, 60000, rows=2),
-        'claims 2147483647.png': lambda: png(2**31-1, 1, rows=0),
-        '0x0.png': lambda: png(0, 0), 'iccp.png': lambda: png(32, 32, more=chunk(b'iCCP', b'x\0\0' + z)),
+        'claims 2147483647.png': lambda: png(2**31 - 1, 1, rows=0),
+        '0x0.png': lambda: png(0, 0),
+        'iccp.png': lambda: png(32, 32, more=chunk(b'iCCP', b'x\0\0' + z)),
         'ztxt.png': lambda: png(32, 32, more=chunk(b'zTXt', text)*4),
         'itxt.png': lambda: png(32, 32, more=chunk(b'iTXt', b'Comment\0\1\0\0\0' + z)*4),
         'claims 65535.jpg': lambda: lied_jpeg(65535, 65535),
@@ -211,11 +215,16 @@ def add_bombs():
         'claims.gif': lambda: lied(pictures()['a.gif'], 6, '<HH', 65535, 65535),
         'claims.pgm': lambda: b'P5 100000 100000 255\n' + bytes(100),
         'digits.pgm': lambda: b'P5 ' + b'9'*100000 + b' 1 255\n',
-        'claims.npy': lambda: npy(a).replace(b'(64, 96), ', b'(9999999, 99999), ')[:128] + a.tobytes(),
-        'big header.npy': lambda: b'\x93NUMPY\x02\x00' + struct.pack('<I', 2**31) + b'{' + bytes(100),
-        'claims.mha': lambda: mha(a, '100000 100000'), 'minus.mha': lambda: mha(a, '-96 64'),
-        'claims.nrrd': lambda: nrrd(a, '100000 100000'), 'minus.nrrd': lambda: nrrd(a, '-96 64'),
-        'claims.nii': lambda: nifti(a, (32000, 32000)), 'minus.nii': lambda: nifti(a, (-96, 64)),
+        'claims.npy': lambda: npy(a).replace(b'(64, 96), ', b'(9999999, 99999), ')[:128] + a.
+        tobytes(),
+        'big header.npy': lambda: b'\x93NUMPY\x02\x00' + struct.pack('<I', 2**31) + b'{' + bytes(100
+                                                                                                 ),
+        'claims.mha': lambda: mha(a, '100000 100000'),
+        'minus.mha': lambda: mha(a, '-96 64'),
+        'claims.nrrd': lambda: nrrd(a, '100000 100000'),
+        'minus.nrrd': lambda: nrrd(a, '-96 64'),
+        'claims.nii': lambda: nifti(a, (32000, 32000)),
+        'minus.nii': lambda: nifti(a, (-96, 64)),
         'claims.dcm': lambda: dicom(a, Rows=65535, Columns=65535),
         'frames.dcm': lambda: dicom(a, NumberOfFrames='1000000'),
         'deflated.dcm': lambda: dicom(np.zeros((16000, 16000), np.uint8), True),
@@ -290,16 +299,19 @@ def add_downloads(good):
         def damage(d):
             (d/'training_set.zip').write_bytes(good)
             (d/'lie.json').write_text(json.dumps(lie))
-        add('b archives', f'server {what}', 'download', ('127.0.0.1', 'out', 'training_set'), damage,
-            **{'oracle': 'download:', **kw})
+
+        add('b archives', f'server {what}', 'download', ('127.0.0.1', 'out', 'training_set'),
+            damage, **{'oracle': 'download:', **kw})
     case('untouched', {}, harmless=True)
     for k, v in lies.items(): case(k, {k: v})
     for i, body in enumerate(('[]', 'null', '""', '{}', '{"files": {}}', '{"files": [1]}',
                               '['*100000, '{"files": [{"key": 1}]}', 'NaN', '\ud800')):
         case(f'record {i}', dict(body=body))
-    for k, values in dict(key=('../home/x', '/tmp/x', 5, None), size=(-1, 0, 10**15, 'x', None, 1.5),
+    for k, values in dict(key=('../home/x', '/tmp/x', 5, None),
+                          size=(-1, 0, 10**15, 'x', None, 1.5),
                           checksum=('', 'md5:', 'sha1:00', None, 7),
-                          links=({}, None, dict(self='file:///etc/passwd'), dict(self=None))).items():
+                          links=({}, None, dict(self='file:///etc/passwd'),
+                                 dict(self=None))).items():
         for v in values: case(f'{k} {v}'[:60], dict(change={k: v}))
     def source(text):
         def damage(d):
@@ -446,10 +458,12 @@ HOSTILE = ('text', -1, 0, 10**12, Raw('1e400'), Raw('NaN'), Raw('Infinity'), [],
 def json_faults(data, r, each=2, most=60):
     "(what, bytes, place) for a JSON document."
     doc = json.loads(data)
-    for what, new in {'[]': b'[]', 'null': b'null', 'nothing': b'', 'text': b'""', '{}': b'{}',
-                      'deep': b'['*200000, 'deep object': b'{"a":'*200000, 'cut': data[:len(data)//2],
-                      'UTF-16': data.decode().encode('utf-16'), 'noise': r.randbytes(300),
-                      'twice': data + data, 'number': b'5'}.items():
+    for what, new in {
+            '[]': b'[]', 'null': b'null', 'nothing': b'', 'text': b'""', '{}': b'{}',
+            'deep': b'['*200000, 'deep object': b'{"a":'*200000, 'cut': data[:len(data)//2],
+            'UTF-16': data.decode().encode('utf-16'), 'noise': r.randbytes(300),
+            'twice': data + data, 'number': b'5'
+    }.items():
         yield what, new, ()
     yield 'BOM', b'\xef\xbb\xbf' + data, None
     yield 'other order', json.dumps(dict(reversed(list(doc.items())))).encode(), None
@@ -470,12 +484,14 @@ def json_faults(data, r, each=2, most=60):
 FREE_ENTRIES = ('familiar', 'fitted_on', 'labels', 'output', 'environments', 'data', 'how_scored')
 
 def add_json(world):
-    docs = {'run/predictor.json': dict(predict=2, evaluate=0), 'net.json': dict(predict_onnx=1),
-            'run/train.json': dict(train_more=1, card=1), 'half/train.json': dict(resume=0),
-            'prepared/prepare.json': dict(train_new=0, verify=1, prepare_again=0),
-            'verify.json': dict(explore=1), 'summary.json': dict(summary=1), 'demo.json': dict(demo=2),
-            'folds/fold-0/fold.json': dict(crossval=1), 'folds/crossval.json': dict(crossval=0),
-            'nnunet/dataset.json': dict(nnunet=1), 'coco/instances.json': dict(coco=2)}
+    docs = {
+        'run/predictor.json': dict(predict=2, evaluate=0), 'net.json': dict(predict_onnx=1),
+        'run/train.json': dict(train_more=1, card=1), 'half/train.json': dict(resume=0),
+        'prepared/prepare.json': dict(train_new=0, verify=1, prepare_again=0),
+        'verify.json': dict(explore=1), 'summary.json': dict(summary=1), 'demo.json': dict(demo=2),
+        'folds/fold-0/fold.json': dict(crossval=1), 'folds/crossval.json': dict(crossval=0),
+        'nnunet/dataset.json': dict(nnunet=1), 'coco/instances.json': dict(coco=2)
+    }
     for file, targets in docs.items():
         data = (world/file).read_bytes()
         for target, each in targets.items():
@@ -536,9 +552,10 @@ def add_journals():
 
 # (e) paths
 
-BAD_PATHS = dict(up='../home/secret', far='../../../../../../../../etc/hosts', absolute='@/home/secret',
-                 inner='x/../../home/secret', nul='a\0b', dot='.', dots='..', slash='a/b', blank='',
-                 long='x'*300, back='..\\home\\secret', line='a\nb')
+BAD_PATHS = dict(up='../home/secret', far='../../../../../../../../etc/hosts',
+                 absolute='@/home/secret', inner='x/../../home/secret', nul='a\0b', dot='.',
+                 dots='..', slash='a/b', blank='', long='x'*300, back='..\\home\\secret',
+                 line='a\nb')
 
 def add_paths(world):
     h, lines = parsed((world/'prepared'/'cases.csv').read_text())
@@ -558,7 +575,9 @@ def add_paths(world):
             doc = json.loads((d/'coco'/'instances.json').read_text())
             doc['images'][0]['file_name'] = name.replace('@', str(d)) + '.png'*(what != 'nul')
             (d/'coco'/'instances.json').write_text(json.dumps(doc))
-        add('e paths', f'COCO file_name {what}', 'coco', ('instances.json', 'coco'), coco, free=True)
+
+        add('e paths', f'COCO file_name {what}', 'coco', ('instances.json', 'coco'), coco,
+            free=True)
         def ending(d, name=name):
             doc = json.loads((d/'nnunet'/'dataset.json').read_text())
             doc['file_ending'] = name.replace('@', str(d))
@@ -633,7 +652,8 @@ def add_code(world):
     for what, b in new.items():
         add('f code', f'{file} {what}', 'predict', 'weights.safetensors', put(file, b))
     for kind in NO_FILE:
-        add('f code', f'{file} {kind}', 'predict', 'weights.safetensors', instead(file, NO_FILE[kind]))
+        add('f code', f'{file} {kind}', 'predict', 'weights.safetensors',
+            instead(file, NO_FILE[kind]))
     for protocol in (0, 2, 4, 5):
         for name in ('x.npy', 'x.png', 'x.dcm'):
             add('f code', f'{name} pickle {protocol}', 'picture', name,
@@ -675,10 +695,14 @@ def add_onnx(world):
     def large():
         from onnx import TensorProto as T, helper as H
         s = H.make_tensor('s', T.INT64, [4], [1, 1, 60000, 60000])
-        return net([node('ConstantOfShape', ['s'], ['c']), node('ReduceSum', ['c'], ['r'], keepdims=1),
-                    node('Add', [NAMES[0], 'r'], [NAMES[1]])], [s])
+        return net([
+            node('ConstantOfShape', ['s'], ['c']),
+            node('ReduceSum', ['c'], ['r'], keepdims=1),
+            node('Add', [NAMES[0], 'r'], [NAMES[1]])
+        ], [s])
     data = (world/'net.onnx').read_bytes()
-    new = dict(external=lambda d: external('home/secret.raw'), up=lambda d: external('../home/x.txt'),
+    new = dict(external=lambda d: external('home/secret.raw'),
+               up=lambda d: external('../home/x.txt'),
                absolute=lambda d: external(str(d/'home'/'x.txt')), loop=lambda d: endless(),
                large=lambda d: large(), empty=b'', cut=data[:len(data)//2], noise=data[::-1],
                pickle=pickled, text=b'hello',
@@ -690,7 +714,8 @@ def add_onnx(world):
         add('f code', f'net.onnx {what}', 'predict_onnx', ('net.onnx', 'net.json'),
             put('net.onnx', b), free=what == 'external')
     for kind in NO_FILE:
-        add('f code', f'net.onnx {kind}', 'predict_onnx', 'net.onnx', instead('net.onnx', NO_FILE[kind]))
+        add('f code', f'net.onnx {kind}', 'predict_onnx', 'net.onnx',
+            instead('net.onnx', NO_FILE[kind]))
 
 # (g) digests
 
@@ -710,10 +735,12 @@ def add_digests(world):
                 Image.fromarray(a).save(ps[0])
         return damage
     for kind in ('images', 'masks', 'full_masks'):
-        for split, targets in dict(test=('evaluate', 'verify'), train=('train_new', 'verify')).items():
+        for split, targets in dict(test=('evaluate', 'verify'),
+                                   train=('train_new', 'verify')).items():
             for how in ('swapped', 'copied', 'edited', 'gone'):
                 for t in targets:
-                    add('g digests', f'{split}/{kind} {how} {t}', t, ('prepared', f'{split}/{kind}'),
+                    add('g digests',
+                        f'{split}/{kind} {how} {t}', t, ('prepared', f'{split}/{kind}'),
                         other(kind, split, how), must_find=t == 'verify')
     h, lines = parsed((world/'prepared'/'cases.csv').read_text())
     test = [i for i, l in enumerate(lines) if l[h.index('split')] == 'test']

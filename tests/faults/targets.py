@@ -15,7 +15,8 @@ class Refused(Exception):
     "One line for the user. `lines`: what stood before it."
 
 class Target(NamedTuple):
-    run: Callable          # folder, names of the files that were changed -> what the user takes away
+    # folder, names of the files that were changed -> what the user takes away
+    run: Callable
     parts: tuple = ()      # what is copied from the world
     writes: tuple = ()     # names in the folder that may change
     goes_on: bool = False  # it writes as it goes: there may be more than before, where it fails
@@ -48,8 +49,11 @@ def rows(df, *without):
 def tree(folder, *skip):
     "Name -> digest of all files in a folder."
     from fetal_seg.core import digest_file
-    return {p.relative_to(folder).as_posix(): digest_file(p) for p in sorted(Path(folder).rglob('*'))
-            if p.is_file() and p.name not in skip}
+    return {
+        p.relative_to(folder).as_posix(): digest_file(p)
+        for p in sorted(Path(folder).rglob('*'))
+        if p.is_file() and p.name not in skip
+    }
 
 def pixels(a): return [list(a.shape), str(a.dtype), a.astype(float).sum(), hash_of(a)]
 def hash_of(a):
@@ -149,7 +153,8 @@ def prepare_with(option, raw='raw'):
 
 def crossval(d, names):
     from fetal_seg.pipeline import crossval
-    with contextlib.redirect_stderr(io.StringIO()): t = crossval(world.PLACE/'raw', d/'folds', **FOLDS)
+    with contextlib.redirect_stderr(io.StringIO()):
+        t = crossval(world.PLACE/'raw', d/'folds', **FOLDS)
     return rows(t.reset_index())
 
 def demo(d, names):
@@ -217,7 +222,11 @@ def shown(d, names):
     try: rc = cli.verify([str(d/'raw'), '--workers', '0'])
     finally: sys.stdout, sys.stderr = old
     both = raw.getvalue() + err.buffer.getvalue()
-    bad = sorted({b for b in both if b < 32 and b not in (9, 10, 13)} | {b for b in both if b == 127})
+    bad = sorted({b
+                  for b in both
+                  if b < 32 and b not in (9, 10, 13)} | {b
+                                                         for b in both
+                                                         if b == 127})
     if rc == 2: raise Refused(both.decode('ascii', 'replace').strip().splitlines()[-1])
     return dict(control=bad)
 

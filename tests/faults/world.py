@@ -1,4 +1,4 @@
-"""What the hostile inputs are made from: simulated pictures, a small trained run, what is made of it.
+"""What the hostile inputs are made from: simulated pictures, a small run, what comes of it.
 
     python tests/faults/world.py FOLDER
 
