@@ -20,7 +20,7 @@ import os
 for k in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
     os.environ.setdefault(k, '1')
 os.environ['MPLBACKEND'] = 'agg'
-import argparse, collections, gc, json, resource, select, shutil, signal, subprocess, sys, tempfile
+import argparse, collections, gc, json, re, resource, select, shutil, signal, subprocess, sys, tempfile
 import time, traceback
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -33,6 +33,8 @@ BAD = ('traceback', 'hang', 'over 1 GiB', 'loss', 'silent', 'executed')
 
 def warm():
     "Import what the targets need, once, before the processes are forked."
+    import warnings
+    warnings.filterwarnings('ignore', category=FutureWarning)   # of libraries, not of ours
     import PIL.Image, pydicom, onnxruntime, pandas, torch   # noqa
     from fastai.vision.all import Learner   # noqa
     # noqa
@@ -179,7 +181,8 @@ class Job:
 def named(i, text, d):
     "Does a line name one of the files, or the folder that it lies in?"
     if any(f'{(d/n).parent}:' in text for n in i.files): return True
-    return any(Path(n).name in text or ascii(Path(n).name)[1:-1] in text or n in text
+    letters = lambda t: re.sub(r'[\W_]+|x[0-9a-f]{2}|u[0-9a-f]{4}', '', t)
+    return any(Path(n).name in text or n in text or letters(Path(n).name) in letters(text)
                for n in i.files)
 
 def judge(i, out, goods, d):
@@ -362,4 +365,7 @@ def main(args=None, say=print):
     say(f'{len(chosen)} inputs in {time.time()-t:.0f} s')
     return int(bad + wrong > 0)
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)   # without what libraries say of themselves when they are taken down

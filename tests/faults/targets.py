@@ -27,10 +27,17 @@ def command(f, *argv, statuses=(0, 1)):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try: rc = f([str(a) for a in argv])
         except SystemExit as e: rc = e.code
+    if marks := controls(err.getvalue()):
+        raise RuntimeError(f'control characters reach the terminal: {marks!a}')
     if rc not in statuses:
         last = err.getvalue().strip().splitlines() or ['']
         raise Refused(last[-1])
     return rc, out.getvalue()
+
+def controls(text):
+    "What would command the terminal."
+    return ''.join(sorted({c for c in text if c not in '\n\r\t'
+                           and (ord(c) < 32 or 126 < ord(c) < 160)}))
 
 def rounded(o, digits=9):
     "Numbers to nine digits; what no number is stays."
