@@ -283,10 +283,11 @@ FAULTS = {3: 'hang', 4: 'traceback', 5: 'unclear', 6: 'no status of ours'}
 def command(i, d, env):
     "0, or a key of `FAULTS`."
     i.damage(d)
+    resource.setrlimit(resource.RLIMIT_AS, (16*GIB, 16*GIB))   # what is endless ends
     name, *argv = map(str, ARGUMENTS[i.target](d, i.files))
     call = [str(Path(sys.executable).parent/f'fetal_seg_{name}'), *argv]
     try:
-        r = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
+        r = subprocess.run(call, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired: return 3
     if b'Traceback' in r.stderr: return 4
     if r.returncode not in (0, 1, 2): return 6
