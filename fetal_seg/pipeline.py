@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import ndimage
 from .core import InputError, check_exists, counted, digest, digest_file, folder_lock
-from .core import n_cores, progress, read_json, to_csv, write_json, write_text
+from .core import n_cores, printable, progress, read_json, to_csv, write_json, write_text
 from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
 from .seen import UNKNOWN, judged
@@ -29,7 +29,7 @@ N_PHANTOMS = 240
 SCENES = dict(heads=dict(n=N_PHANTOMS, shape=(540,800)), lesions=dict(n=300, shape=(400,480)))
 
 # %% ../nbs/08_pipeline.ipynb #b1493c0b
-def _say(text): print(text, file=sys.stderr, flush=True)
+def _say(text): print(printable(text), file=sys.stderr, flush=True)
 
 def _settle(out, args, name='demo.json'):
     "Raise if the folder holds a job with other arguments; else write them down."

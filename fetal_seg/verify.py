@@ -10,7 +10,7 @@ __all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Fi
            'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
-import math, warnings
+import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import (InputError, NotFoundError, counted, digest, pmap, read_json, write_json,
-                            write_text)
+from .core import (InputError, NotFoundError, counted, digest, pmap, printable, read_json,
+                            write_json, write_text)
 from .copies import copy_groups, look
 from .data import (SPLITS, add_exams, by_study, few_exams, find_cases, named_exams,
                             read_pair, settle_region, split_cases)
@@ -1345,7 +1345,7 @@ class Verification:
         n = [(s, int((self.findings.severity == s).sum())) for s in SEVERITIES]
         return ', '.join(f'{k or "no"} {s}{"" if k == 1 else "s"}' for s,k in n)
 
-    def __str__(self): return _format_report(self)
+    def __str__(self): return printable(_format_report(self))
     def __repr__(self):
         return f'Verification({counted(self.facts["cases"], "case")}: {self.counts})'
 
@@ -1442,7 +1442,7 @@ def _finding_lines(v, severity, name, g, few):
     lines += [f'    {at}{value}' for at,value in zip(where, shown.value)]
     if len(g) > len(shown): lines += [f'    and {len(g)-len(shown)} more']
     if severity != 'note': lines += [f'    remedy: {g.remedy.iloc[0]}']
-    return lines
+    return [l.replace('\n', '\\u000a') for l in lines]   # of names
 
 # %% ../nbs/02_verify.ipynb #e2fa8867
 def _format_report(v, few=3):
@@ -1460,7 +1460,7 @@ def print(self:Verification,
     few:int=3, # Findings to show for each check
 ):
     "Print it as text."
-    print(_format_report(self, few))
+    print(printable(_format_report(self, few), sys.stdout.encoding or 'utf-8'))
 
 # %% ../nbs/02_verify.ipynb #e86a68e6
 def verify(

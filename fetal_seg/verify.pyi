@@ -1,7 +1,7 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
 __all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Finding', 'MeasuredFolder', 'Check', 'add_check', 'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see', 'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates', 'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification', 'verify']
-import math, warnings
+import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import InputError, NotFoundError, counted, digest, pmap, read_json, write_json, write_text
+from .core import InputError, NotFoundError, counted, digest, pmap, printable, read_json, write_json, write_text
 from .copies import copy_groups, look
 from .data import SPLITS, add_exams, by_study, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
