@@ -132,9 +132,11 @@ def writing(
     "Errors in this block name the file, and where the disk is full how much room there is."
     path = Path(path)
     try: yield
+    except WriteError as e:
+        if at is None or e.path != str(at): raise
+        raise WriteError(path, e.found, e.remedy) from e   # of a block in this one
     except OSError as e:
-        if e.errno in NO_ROOM and not isinstance(e, InputError):
-            raise _no_room(path, at or path, need, e) from e
+        if e.errno in NO_ROOM: raise _no_room(path, at or path, need, e) from e
         named = e.filename is None or Path(os.fsdecode(e.filename)).name.startswith(_prefix(path))
         if e.errno and named and type(e).__module__ == 'builtins':
             e.filename, e.filename2 = str(path), None

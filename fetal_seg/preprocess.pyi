@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
-from .core import InputError, NotFoundError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json, to_json, write_json, write_text
+from .core import InputError, NotFoundError, WriteError, atomic_path, check_exists, digest, digest_file, folder_lock, plain, pmap, read_json, to_json, write_json, write_text, writing
 from .data import ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams, given_spacing, raise_all, read_pair, settle_region, split_cases
 from .geometry import CANVAS, bounding_box, dice, edge_points, fill, fit_affine, fit_ellipse, in_ellipse, invert, outer_edge, warp, warp_mask
 from .images import read_img, scale_intensity, to_uint8

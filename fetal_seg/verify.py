@@ -7,7 +7,7 @@ __all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Fi
            'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see',
            'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates',
            'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification',
-           'verify']
+           'FindingsFile', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
 import math, sys, warnings
@@ -18,7 +18,7 @@ from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
@@ -35,6 +35,7 @@ from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_pa
                                 warp_mask)
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
                                   enclosed_share, get_kind, hull_change, read_cases, to_mask)
+from .schema import Record
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -1377,6 +1378,19 @@ def save(self:Verification,
 )->Path:
     "Write it as JSON."
     return write_json(path, self.to_dict())
+
+# %% ../nbs/02_verify.ipynb #7192a007
+class _Listed(Record):
+    check:str
+    severity:Literal[SEVERITIES]
+    case:str = ''
+    value:str = ''
+    remedy:str = ''
+    also:list[str]|None = None
+
+class FindingsFile(Record):
+    "What of a saved `Verification` is read back."
+    findings:list[_Listed]
 
 # %% ../nbs/02_verify.ipynb #85f16376
 def _cards(v):

@@ -1,6 +1,6 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Finding', 'MeasuredFolder', 'Check', 'add_check', 'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see', 'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates', 'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification', 'verify']
+__all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Finding', 'MeasuredFolder', 'Check', 'add_check', 'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see', 'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates', 'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification', 'FindingsFile', 'verify']
 import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
@@ -22,6 +22,7 @@ from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import circumference, edge_points, fill, fit_ellipse, picture_part, warp_mask
 from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, get_kind, hull_change, read_cases, to_mask
+from .schema import Record
 SEVERITIES: Any
 _REMAKE: Any
 
@@ -589,6 +590,17 @@ class Verification:
 
     def print(self, few: int=...):
         ...
+
+class _Listed(Record):
+    check: str
+    severity: Literal[SEVERITIES]
+    case: str = ''
+    value: str = ''
+    remedy: str = ''
+    also: list[str] | None = None
+
+class FindingsFile(Record):
+    findings: list[_Listed]
 
 def _cards(v):
     ...

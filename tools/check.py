@@ -3,10 +3,10 @@
     python tools/check.py [PART ...] [--data] [--jobs N] [--timeout S]
 
 Parts: clean, form, actions, library, outputs, notebooks, pytest; all of them where none is named.
-The last line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a process of its own)
-and pytest's tests. `--data` runs instead the notebooks and the tests that are flagged `data`, on
-the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something failed, 2 nothing
-could be run. Nothing in the working tree is changed.
+The last line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a process
+of its own) and pytest's tests. `--data` runs instead the notebooks and the tests that are flagged
+`data`, on the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something failed, 2
+nothing could be run. Nothing in the working tree is changed.
 """
 import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
