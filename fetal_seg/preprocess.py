@@ -433,15 +433,17 @@ def _make(case, raw, out, recipe):
     record = plain(dict(case=name, key=key, recipe=_recipe_key(recipe), **facts, **measured,
                         **dict(zip(AFFINE, affine)), **files))
     log = Path(out)/WORK/f'done-{platform.node()}-{os.getpid()}.jsonl'
-    with open(log, 'a', encoding='utf-8') as f: f.write('\n' + to_line(record))
+    with writing(log), open(log, 'a', encoding='utf-8') as f: f.write('\n' + to_line(record))
     return dict(record, at='')
 
 def _stage(path, data):
     "Write a file. It counts only when its digest has been logged, so half a file does no harm."
-    try: path.write_bytes(data)
+    try:
+        with writing(path, len(data)): path.write_bytes(data)
+    except WriteError: raise
     except OSError as e:
         raise InputError(path, f'this cannot be written ({e.strerror})',
-                         'make room, or choose another folder') from e
+                         'choose another folder') from e
     return digest(data)
 
 # %% ../nbs/01_preprocess.ipynb #a43f105d
