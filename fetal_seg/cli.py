@@ -6,7 +6,8 @@
 __all__ = ['get_parser', 'scores_text']
 
 # %% ../nbs/09_cli.ipynb #1a936fc4
-import argparse, os, sys
+import argparse, errno, os, signal, sys, threading
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
@@ -50,31 +51,82 @@ def get_parser(
 # %% ../nbs/09_cli.ipynb #746adb59
 def _os_text(e):
     "What the operating system refused, in one line with a remedy."
-    return (f'{e.filename or "a file"}: {e.strerror or e}; check the path, its permissions and '
-            'the space on the disk')
+    remedy = 'check the path, its permissions and the space on the disk'
+    if e.errno == errno.ENAMETOOLONG: remedy = 'choose a shorter name'
+    return f'{e.filename or "a file"}: {e.strerror or e}; {remedy}'
+
+class _Terminated(KeyboardInterrupt):
+    "SIGTERM: a command ends as by Ctrl-C."
+
+@contextmanager
+def _heeding_sigterm():
+    "While a block runs, SIGTERM is an exception; a second one ends the process at once."
+    def end(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+    mine = threading.current_thread() is threading.main_thread()
+    if mine: before = signal.signal(signal.SIGTERM, end)
+    try: yield
+    finally:
+        if mine: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+# %% ../nbs/09_cli.ipynb #407d0694
+# commands that, called again, go on where they were
+_RESUMED = ('demo', 'download', 'prepare', 'train', 'crossval', 'predict')
+
+def _attempt(f, name, argv):
+    "Call a command; what goes wrong is one line."
+    import warnings
+    from fetal_seg.core import InputError
+    def tell(message, *where, **kw):   # one line, without the place in the code
+        print(f'{name}: warning: {" ".join(str(message).split())}', file=sys.stderr)
+    try:
+        with warnings.catch_warnings(), _heeding_sigterm():
+            # of libraries, not of ours
+            warnings.filterwarnings('ignore', category=FutureWarning)
+            warnings.showwarning = tell
+            return f(argv)
+    except InputError as e: message = str(e)
+    except OSError as e: message = _os_text(e)
+    except KeyboardInterrupt as e:
+        resumed = name.removeprefix('fetal_seg_') in _RESUMED
+        then = 'run the same command again to go on' if resumed else 'nothing is half written'
+        print(f'\ninterrupted; {then}', file=sys.stderr)
+        return 143 if isinstance(e, _Terminated) else 130
+    print(f'{name}: {" ".join(message.split())}', file=sys.stderr)
+    return 2
+
+# %% ../nbs/09_cli.ipynb #d8f68297
+@contextmanager
+def _consoles():
+    "Standard output, safe as standard error is, while a block runs."
+    from fetal_seg.core import Console
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Console(sys.stdout), Console(sys.stderr, moves=True)
+    try: yield sys.stdout
+    finally: sys.stdout, sys.stderr = before
+
+def _arrived(name, out, status):
+    "The exit status, when what was printed has arrived or has not."
+    for stream in (out, sys.stderr): stream.flush()
+    if out.fault is None: return status
+    if isinstance(out.fault, BrokenPipeError): return status or 141
+    why = out.fault.strerror
+    print(f'{name}: standard output: {why}; redirect it to where there is room', file=sys.stderr)
+    return 2
 
 def _command(f):
     "Run a command: bad input is one line and exit status 2."
     @wraps(f)
     def run(argv=None)->int:
-        import warnings
-        from fetal_seg.core import InputError
-        name = f.__doc__.split(':')[0]
-        def tell(message, *where, **kw):   # one line, without the place in the code
-            print(f'{name}: warning: {" ".join(str(message).split())}', file=sys.stderr)
-        try:
-            with warnings.catch_warnings():
-                # of libraries, not of ours
-                warnings.filterwarnings('ignore', category=FutureWarning)
-                warnings.showwarning = tell
-                return f(argv)
-        except InputError as e: message = str(e)
-        except OSError as e: message = _os_text(e)
-        except KeyboardInterrupt:
-            print('\ninterrupted; run the same command again to go on', file=sys.stderr)
-            return 130
-        print(f'{name}: {" ".join(message.split())}', file=sys.stderr)
-        return 2
+        name, early = f.__doc__.split(':')[0], False
+        with _consoles() as out:
+            if out.fault: return _arrived(name, out, 2)
+            try: status = _attempt(f, name, argv)
+            except SystemExit as e: status, early = e.code, True   # --help, or a wrong option
+            status = _arrived(name, out, status)
+        if early: raise SystemExit(status)
+        return status
     return run
 
 # %% ../nbs/09_cli.ipynb #02211740
@@ -554,7 +606,7 @@ def _picture_line(r, out):
     # NaN where the spacing is unknown
     if r.circumference_mm == r.circumference_mm:
         line += f', circumference {r.circumference_mm:.1f} mm'
-    return line + (f'  [{r.warnings}]' if r.warnings else '')
+    return (line + (f'  [{r.warnings}]' if r.warnings else '')).replace('\n', '\\u000a')
 
 def _predicted_text(table, written, out):
     "What was predicted and written, as a person reads it."

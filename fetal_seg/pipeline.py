@@ -16,8 +16,8 @@ import numpy as np, pandas as pd
 from pydantic import Field
 from scipy import ndimage
 from .core import InputError, check_exists, counted, digest, digest_file, folder_lock
-from .core import hold_folder, n_cores, progress, read_json, read_text, to_csv, write_json
-from .core import write_text
+from .core import hold_folder, n_cores, printable, progress, read_json, read_text
+from .core import to_csv, write_json, write_text
 from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
 from .schema import Record, Row, read_record, read_rows
@@ -34,7 +34,7 @@ N_PHANTOMS = 240
 SCENES = dict(heads=dict(n=N_PHANTOMS, shape=(540,800)), lesions=dict(n=300, shape=(400,480)))
 
 # %% ../nbs/08_pipeline.ipynb #b1493c0b
-def _say(text): print(text, file=sys.stderr, flush=True)
+def _say(text): print(printable(text), file=sys.stderr, flush=True)
 
 _Size = Annotated[list[Annotated[int, Field(ge=1, le=2**15)]], Field(min_length=2, max_length=2)]
 _Count = Annotated[int, Field(ge=0, le=10**9)]

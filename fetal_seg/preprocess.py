@@ -26,9 +26,9 @@ from pydantic import (AfterValidator, BaseModel, BeforeValidator, Field, Validat
 from pydantic_core import PydanticCustomError
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
-from .core import (InputError, NotFoundError, atomic_path, check_exists, counted,
-                            digest, digest_file, folder_lock, inside, plain, pmap, read_text,
-                            to_csv, to_json, unguard, write_json, write_text)
+from .core import (InputError, NotFoundError, WriteError, atomic_path, check_exists,
+                            counted, digest, digest_file, folder_lock, inside, plain, pmap,
+                            read_text, to_csv, to_json, unguard, write_json, write_text, writing)
 from .data import (ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest,
                             find_cases, given_exams, given_spacing, raise_all, read_pair,
                             settle_region, split_cases)
@@ -446,22 +446,18 @@ def _make(case, raw, out, recipe):
 # %% ../nbs/01_preprocess.ipynb #644474a7
 def _log(path, record):
     "Add a record to a log."
-    try:
-        with open(path, 'a', encoding='utf-8') as f: f.write('\n' + to_line(record))
-    except OSError as e: raise _unwritten(path, e) from e
+    with writing(path), open(path, 'a', encoding='utf-8') as f: f.write('\n' + to_line(record))
 
 def _stage(path, data):
     "Write a file. It counts only when its digest has been logged, so half a file does no harm."
     try:
         path.unlink(missing_ok=True)   # it may share its content with a file elsewhere
-        path.write_bytes(data)
-    except OSError as e: raise _unwritten(path, e) from e
+        with writing(path, len(data)): path.write_bytes(data)
+    except WriteError: raise
+    except OSError as e:
+        raise InputError(path, f'this cannot be written ({e.strerror})',
+                         'choose another folder') from e
     return digest(data)
-
-def _unwritten(path, e):
-    "The error of a file that the system does not write."
-    return InputError(path, f'this cannot be written ({e.strerror})',
-                      'make room, or choose another folder')
 
 # %% ../nbs/01_preprocess.ipynb #a43f105d
 def _find(case, known, raw, out, recipe):

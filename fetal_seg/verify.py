@@ -7,10 +7,10 @@ __all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Fi
            'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see',
            'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates',
            'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification',
-           'verify']
+           'FindingsFile', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
-import math, warnings
+import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import InputError, counted, digest, pmap, write_json, write_text
+from .core import (InputError, counted, digest, pmap, printable, write_json, write_text)
 from .copies import copy_groups, look
 from .data import (SPLITS, add_exams, by_study, few_exams, find_cases, named_exams,
                             read_pair, settle_region, split_cases)
@@ -36,6 +36,7 @@ from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
                                   enclosed_share, find_changes, get_kind, hull_change,
                                   read_about, read_cases, read_manifest, to_mask)
 from .results import check_ours
+from .schema import Record
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -1357,7 +1358,7 @@ class Verification:
         n = [(s, int((self.findings.severity == s).sum())) for s in SEVERITIES]
         return ', '.join(f'{k or "no"} {s}{"" if k == 1 else "s"}' for s,k in n)
 
-    def __str__(self): return _format_report(self)
+    def __str__(self): return printable(_format_report(self))
     def __repr__(self):
         return f'Verification({counted(self.facts["cases"], "case")}: {self.counts})'
 
@@ -1389,6 +1390,19 @@ def save(self:Verification,
 )->Path:
     "Write it as JSON; a file of others is not overwritten."
     return write_json(check_ours(path, 'findings'), self.to_dict())
+
+# %% ../nbs/02_verify.ipynb #7192a007
+class _Listed(Record):
+    check:str
+    severity:Literal[SEVERITIES]
+    case:str = ''
+    value:str = ''
+    remedy:str = ''
+    also:list[str]|None = None
+
+class FindingsFile(Record):
+    "What of a saved `Verification` is read back."
+    findings:list[_Listed]
 
 # %% ../nbs/02_verify.ipynb #85f16376
 def _cards(v):
@@ -1455,7 +1469,7 @@ def _finding_lines(v, severity, name, g, few):
     lines += [f'    {at}{value}' for at,value in zip(where, shown.value)]
     if len(g) > len(shown): lines += [f'    and {len(g)-len(shown)} more']
     if severity != 'note': lines += [f'    remedy: {g.remedy.iloc[0]}']
-    return lines
+    return [l.replace('\n', '\\u000a') for l in lines]   # of names
 
 # %% ../nbs/02_verify.ipynb #e2fa8867
 def _format_report(v, few=3):
@@ -1473,7 +1487,7 @@ def print(self:Verification,
     few:int=3, # Findings to show for each check
 ):
     "Print it as text."
-    print(_format_report(self, few))
+    print(printable(_format_report(self, few), sys.stdout.encoding or 'utf-8'))
 
 # %% ../nbs/02_verify.ipynb #e86a68e6
 def verify(
