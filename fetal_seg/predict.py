@@ -630,7 +630,7 @@ def _names(paths, given):
 # %% ../nbs/05b_predict.ipynb #b72d8483
 def _stem(p): return split_suffix(p.name)[0]
 
-_NAMINGS = (_stem, lambda p: f'{p.parent.name}__{_stem(p)}',
+_NAMINGS = (_stem, lambda p: f'{p.parent.name or p.absolute().parent.name}__{_stem(p)}',
             lambda p: f'{_stem(p)}-{digest(_utf8(p.absolute()))[:8]}',
             lambda p: f'{_stem(p)}-{digest(_utf8(p.absolute()))}')
 
@@ -663,9 +663,10 @@ def _number(low, high):
 _Name, _Side, _Share = Annotated[str, AfterValidator(_one_name)], _number(1, 1e6), _number(0, 1.001)
 _Length, _Place = _number(0, 1e12), _number(-1e12, 1e12)
 
+# %% ../nbs/05b_predict.ipynb #c13b955a
 class PredictionRow(Row):
     "A row of predictions.csv; columns that came later may be missing."
-    problem:str
+    problem:str   # '' for a picture that was predicted
     name:_Name
     file:str = Field(min_length=1)
     width:_Side; height:_Side; area:_Share; confidence:_Share
@@ -677,6 +678,13 @@ class PredictionRow(Row):
     ellipse_angle_deg:_number(0, 180) = None
     unlike:_number(0, 1e300) = None
     post:str|None = None; warnings:str|None = None
+
+    @field_validator('width', 'height', 'area')
+    @classmethod
+    def _given(cls, v, info):
+        "A picture that was predicted has a size."
+        if v is None and info.data.get('problem') == '': raise ValueError('no problem, and no number')
+        return v
 
 # %% ../nbs/05b_predict.ipynb #9559cb85
 _MEND = 'mend it, or choose another folder for the results (--out)'

@@ -262,6 +262,11 @@ class PredictionRow(Row):
     unlike: _number(0, 1e+300) = None
     post: str | None = None
     warnings: str | None = None
+
+    @field_validator('width', 'height', 'area')
+    @classmethod
+    def _given(cls, v, info):
+        ...
 _MEND: Any
 _TEXTS: Any
 
