@@ -683,8 +683,8 @@ class PredictionRow(Row):
     @classmethod
     def _given(cls, v, info):
         "A picture that was predicted has a size."
-        if v is None and info.data.get('problem') == '': raise ValueError('no problem, and no number')
-        return v
+        if v is not None or info.data.get('problem') != '': return v
+        raise ValueError('no problem, and no number')
 
 # %% ../nbs/05b_predict.ipynb #9559cb85
 _MEND = 'mend it, or choose another folder for the results (--out)'
