@@ -536,7 +536,10 @@ def _add_formats(add):
 def _predict_parser():
     "What the prediction takes."
     p = get_parser('fetal_seg_predict', 'Write a heatmap, a mask and an overlay of each picture, '
-                   "at the picture's own size, and one table, predictions.csv.")
+                   "at the picture's own size, and one table, predictions.csv. Rows and pictures "
+                   'of earlier calls stay in the folder, files of others are never overwritten, '
+                   'and the same command again goes on where an interrupted one stopped. Of two '
+                   'at once the second waits for a minute, and is then refused.')
     add = p.add_argument
     add('pictures', nargs='+', metavar='PICTURE',
         help='pictures, or folders of pictures (annotations among them are passed over)')
@@ -632,8 +635,8 @@ def predict(
     post = _check_predict(a)
     paths = _list_pictures(a.pictures)
     exports = dict(labelme=a.labelme, coco=a.coco, hc18=a.hc18, dicom_seg=a.dicom_seg)
-    distinct = {p.absolute(): p for p in map(Path, paths)}
-    check_exports(a.out, result_names(list(distinct.values())), **exports)
+    distinct = {os.path.abspath(p): p for p in map(Path, paths)}
+    check_exports(a.out, result_names(list(distinct.values()), a.out), **exports)
     predictor = _get_predictor(a, post)
     table = predict_files(predictor, paths, a.out, a.spacing, 'predict', a.workers, a.scheduler)
     bad = table[table.problem != '']
@@ -913,7 +916,8 @@ def _export_parser():
     "What the export takes."
     p = get_parser('fetal_seg_export', 'Write a network as an ONNX file, with its input contract '
                    '(JSON) beside it; both are kept only if onnxruntime and torch agree within '
-                   '1e-4.')
+                   '1e-4. An earlier export of this name is replaced, a file of somebody else is '
+                   'not. Of two at once the second waits for a minute, and is then refused.')
     add = p.add_argument
     add('weights', nargs='?', metavar='RUN',
         help='a run folder, or the weights file in it; not given, the weights that come with '
