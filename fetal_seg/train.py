@@ -33,6 +33,7 @@ from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_cases
+from .runs import check_finite, check_weights, read_contract, read_training
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -581,7 +582,7 @@ def start(self:WandB, resume):
     return wandb.init(project='fetal_seg', name=self.folder.name, id=self.name_of_run(),
                       dir=self.folder, mode=os.environ.get('WANDB_MODE', 'offline'),
                       reinit='create_new', resume=resume,
-                      config=read_json(made)['setup'] if made.exists() else None,
+                      config=read_training(made)['setup'] if made.exists() else None,
                       settings=wandb.Settings(**{k: v for k,v in _WANDB.items() if k in known}))
 
 # %% ../nbs/05_train.ipynb #5c03ee64
@@ -660,7 +661,7 @@ def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
     f = run/'train.json'
     if not f.exists(): return
-    old = read_json(f)['setup']
+    old = read_training(f)['setup']
     if old == setup: return
     k = next(k for k in {**setup, **old} if setup.get(k) != old.get(k))
     raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}',
@@ -669,13 +670,14 @@ def _check_run(run, setup):
 # %% ../nbs/05_train.ipynb #28319965
 def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
-    if run.is_dir(): return run/'weights.safetensors'
+    if run.is_dir(): run = run/'weights.safetensors'
     return check_exists(run, 'run folder or weights file')
 
 def _config_of(weights):
     "The network that a weights file belongs to."
-    f = weights.parent/'predictor.json'
-    return read_json(f, 'file that says what network it is')['network']
+    return {**_NETWORK, **read_contract(weights.parent/'predictor.json')['network']}
+
+_NETWORK = dict(width=16, depth=4, norm='batch')   # where a contract leaves them out
 
 def get_network(
     recipe:dict, # From `get_recipe`
@@ -684,8 +686,11 @@ def get_network(
     "The network that is trained."
     if init is None: return UNet(**{k: recipe[k] for k in ('width', 'depth', 'norm', 'dropout')})
     f = _weights_file(init)
-    model = UNet(**{**_config_of(f), 'dropout': recipe['dropout']})
-    try: model.load_state_dict(load_file(f))
+    config = _config_of(f)
+    check_weights(f, config)
+    model = UNet(**{**config, 'dropout': recipe['dropout']})
+    try: model.load_state_dict(check_finite(f, load_file(f)))
+    except InputError: raise
     except Exception as e:
         raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})',
                          'name a run folder of fetal_seg_train') from e
@@ -776,7 +781,8 @@ def _write_setup(run, learn, setup, prepared, keep, init):
     "Write train.json, predictor.json and seen.csv."
     if not keep.done(setup['epochs']):
         f, now = run/'train.json', _environment()
-        before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]
+        before = [e for e in (read_training(f)['environments'] if f.exists() else [])
+                  if e != now]
         write_json(f, dict(
             setup=setup, environments=[*before, now],
             parameters=sum(p.numel() for p in learn.model.parameters()),
