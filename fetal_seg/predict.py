@@ -442,6 +442,7 @@ def _onnx_fault(onnx, model):
         if t.external_data or t.data_location == onnx.TensorProto.EXTERNAL:
             return f'its weights {t.name[:60]!r} lie in another file'
 
+# %% ../nbs/05b_predict.ipynb #a4530ca5
 def _attribute_kinds(onnx, a):
     "What an attribute holds, whatever it says of its type."
     of = onnx.AttributeProto
@@ -498,7 +499,7 @@ def load_onnx(
     options = onnxruntime.SessionOptions()
     # 0: one a core
     options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)
-    options.log_severity_level = 4
+    options.log_severity_level, options.enable_cpu_mem_arena = 4, False
     options.add_session_config_entry('session.load_model_format', 'ONNX')
     try:
         session = onnxruntime.InferenceSession(data, options, providers=['CPUExecutionProvider'])

@@ -21,24 +21,6 @@ from .schema import Record, Row, Unknown, check_record, read_record, read_rows
 # %% ../nbs/02b_runs.ipynb #8cc6bc55
 MOST_NUMBERS = 2**27   # parameters, or values of the first level's feature map
 
-def _conv(name, c_out, c_in, k=3): return {f'{name}.weight': (c_out, c_in, k, k)}
-
-def _double_conv(name, c_in, c_out, norm):
-    "Shapes of two convolutions, each with its norm."
-    out = {}
-    for i,c in enumerate((c_in, c_out)):
-        at = f'{name}.{i*(2 if norm == "none" else 3)}'
-        out |= _conv(at, c_out, c)
-        if norm == 'none': out[f'{at}.bias'] = (c_out,)
-        else: out |= _norm(f'{name}.{i*3 + 1}', c_out, norm)
-    return out
-
-def _norm(name, c, norm):
-    out = {f'{name}.weight': (c,), f'{name}.bias': (c,)}
-    if norm == 'group': return out
-    return {**out, f'{name}.running_mean': (c,), f'{name}.running_var': (c,),
-            f'{name}.num_batches_tracked': ()}
-
 def unet_shapes(
     width:int=16, # Channels at the first level
     depth:int=4, # Steps down
@@ -54,6 +36,23 @@ def unet_shapes(
         out |= {f'up.{i}.weight': (a, b, 2, 2), f'up.{i}.bias': (b,)}
         out |= _double_conv(f'fuse.{i}', 2*b, b, norm)
     return {**out, 'head.weight': (c_out, width, 1, 1), 'head.bias': (c_out,)}
+
+# %% ../nbs/02b_runs.ipynb #c39e7739
+def _double_conv(name, c_in, c_out, norm):
+    "Shapes of two convolutions, each with its norm."
+    out = {}
+    for i,c in enumerate((c_in, c_out)):
+        at = f'{name}.{i*(2 if norm == "none" else 3)}'
+        out[f'{at}.weight'] = (c_out, c, 3, 3)
+        if norm == 'none': out[f'{at}.bias'] = (c_out,)
+        else: out |= _norm(f'{name}.{i*3 + 1}', c_out, norm)
+    return out
+
+def _norm(name, c, norm):
+    out = {f'{name}.weight': (c,), f'{name}.bias': (c,)}
+    if norm == 'group': return out
+    return {**out, f'{name}.running_mean': (c,), f'{name}.running_var': (c,),
+            f'{name}.num_batches_tracked': ()}
 
 # %% ../nbs/02b_runs.ipynb #18c5844c
 def check_network(
@@ -222,7 +221,6 @@ class SetupEntry(Record):
     stages:Annotated[list[list[_Real]], Field(max_length=1000)]
     augment:bool|dict = True
     small:_Share = 0.
-    empty:_Real = 1
     intensity:Literal[INTENSITIES]
     patience:_Count|None
     amp:_Word|bool|None

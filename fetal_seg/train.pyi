@@ -22,6 +22,7 @@ from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_cases
+from .runs import check_finite, check_weights, read_contract, read_training
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -386,6 +387,7 @@ def _weights_file(run):
 
 def _config_of(weights):
     ...
+_NETWORK: Any
 
 def get_network(recipe: dict, init=...) -> UNet:
     ...
