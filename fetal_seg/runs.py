@@ -213,7 +213,7 @@ class SetupEntry(Record):
     norm:_Word
     dropout:_Share
     loss:_Word
-    lr:Annotated[float, Field(gt=0, le=1e9)]
+    lr:Annotated[float, Field(gt=0)]
     wd:_Real
     clip:_Real|None
     ema:_Share
