@@ -225,7 +225,8 @@ def _familiar(predictor, prepared, table):
     "What the training pictures look like; None where there are none."
     trained = table[table.split == 'train']
     if trained.empty: return None
-    return fit_familiar(prepared_facts(prepared, trained, predictor.size))
+    familiar = fit_familiar(prepared_facts(prepared, trained, predictor.size))
+    return familiar if familiar['limit'] > 0 else None   # one picture has no spread
 
 # %% ../nbs/05c_calibrate.ipynb #d2ab1887
 def _note_tuned(run, predictor, cases)->int: # How many of them were trained on

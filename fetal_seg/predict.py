@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component',
            'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts',
-           'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'read_contract', 'load_model',
-           'fold_norms', 'load_torch', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files',
+           'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms',
+           'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files',
            'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse',
            'measure', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #8656e713
-import json, mmap, os, re, shutil
+import json, math, mmap, os, re, shutil
 from collections import Counter
 from contextlib import contextmanager
 from functools import lru_cache, partial, reduce
@@ -33,6 +33,7 @@ from .metrics import head_circumference
 from .geometry import (MODES, compose, edge_points, fill, fit_ellipse, in_ellipse, invert,
                                 picture_part, warp)
 from .preprocess import PreparedCase, save_png, to_canvas, to_input
+from .runs import MOST_NUMBERS, check_finite, check_weights, read_contract
 from .schema import Record, Row, check_record, read_rows
 from .seen import USES, Seen, fingerprint, read_seen, seen_table
 
@@ -238,11 +239,11 @@ class Predictor(metaclass=FixSigMeta):
         self.size, self.canvas, self.mode = tuple(c['size']), tuple(c['canvas']), c['mode']
         self.threshold, self.temperature = c['threshold'], c['temperature']
         self.intensity, self.familiar = c['intensity'], c.get('familiar')
-        self.post = check_post(c.get('post', ('largest',)))
+        self.post = _contract_post(self.weights, c)
         self.known = _contract_seen(self.weights, c)
         if self.weights.suffix == '.onnx':
             _check_pair(self.weights, c)
-            self.forward = load_onnx(self.weights)
+            self.forward = load_onnx(self.weights, c)
         else: self.forward = load_torch(self.weights, c['network'], device)
 
     def __call__(self,
@@ -344,29 +345,11 @@ def contract_path(
     return weights.parent/'predictor.json'
 
 # %% ../nbs/05b_predict.ipynb #d0c56f45
-def _is_size(v):
-    "Is it two whole numbers above 0?"
-    return isinstance(v, list) and len(v) == 2 and all(isinstance(x, int) and x > 0 for x in v)
-
-def _is_above_zero(v): return isinstance(v, (int, float)) and v > 0
-
-_CONTRACT = dict(size=_is_size, canvas=_is_size, mode=MODES.__contains__, threshold=_is_above_zero,
-                 temperature=_is_above_zero, intensity=INTENSITIES.__contains__,
-                 network=lambda v: isinstance(v, dict))
-
-def read_contract(
-    path, # predictor.json
-    # size, canvas, mode, threshold, temperature, intensity, network; post and familiar where they
-    # are known
-)->dict:
-    "How the network's input is made, checked."
-    c = read_json(path, 'file that says how the input of the network is made')
-    for k,ok in _CONTRACT.items():
-        if not isinstance(c, dict) or k not in c or not ok(c[k]):
-            has = c.get(k, 'missing') if isinstance(c, dict) else 'missing'
-            raise InputError(path, f'its {k} is {has}',
-                             'take the file that the training wrote beside the weights')
-    return c
+def _contract_post(weights, contract):
+    "The steps after the threshold that a contract names."
+    try: return check_post(contract.get('post', ('largest',)))
+    except InputError as e:
+        raise InputError(contract_path(weights), f'post: {e.found}', e.remedy) from e
 
 def _contract_seen(weights, contract):
     "The pictures that weights were trained or tuned on: the run's list, or an ONNX contract's."
@@ -384,17 +367,13 @@ def load_model(
     "The network with its weights, in single precision and evaluation mode; without pickle."
     from safetensors.torch import load_file
     from fetal_seg.unet import UNet
+    check_weights(path, config)
     try: weights = load_file(path)
     except Exception as e:
         raise InputError(path, f'this is no readable weights file ({e})',
                          'name a run folder that fetal_seg_train or fetal_seg_demo made') from e
-    try:
-        model = UNet(**config)
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError) as e:
-        says = str(e).splitlines()[0]
-        raise InputError(path, f'its weights do not fit the network of predictor.json ({says})',
-                         'keep both files of a run together') from e
+    model = UNet(**config)
+    model.load_state_dict(check_finite(path, weights))
     return model.eval()
 
 # %% ../nbs/05b_predict.ipynb #9c718441
@@ -426,25 +405,147 @@ def load_torch(
             return model(xb)[:,0].cpu().numpy()
     return forward
 
+# %% ../nbs/05b_predict.ipynb #75559e55
+_FILE = 4*MOST_NUMBERS + 2**24   # bytes of an ONNX file
+_NODES = 5000
+_HIDDEN = ('Loop', 'If', 'Scan', 'SequenceMap')
+
+def check_onnx(
+    path, # An ONNX file
+    size=(), # (h, w) of the picture, where the file leaves it open
+)->bytes: # What it holds
+    "Raise unless an ONNX file is a plain network: no loops, nothing outside it, bounded memory."
+    path, remedy = check_exists(path, 'ONNX file'), 'do not use it, or write it: fetal_seg_export'
+    if not path.is_file(): raise InputError(path, 'this is no regular file', remedy)
+    if path.stat().st_size > _FILE:
+        raise InputError(path, f'it has more than {_FILE:,} bytes', remedy)
+    data = path.read_bytes()
+    try: import onnx
+    except ImportError as e:
+        raise InputError(path, 'the package onnx, which looks into the file before it is run, is '
+                         'missing', "pip install 'fetal_seg[onnx]'") from e
+    try: model = onnx.load_model_from_string(data)
+    except Exception as e: raise _no_onnx(path, e) from e
+    found = _onnx_fault(onnx, model) or _onnx_shapes(onnx, model, size)
+    if found: raise InputError(path, found, remedy)
+    return data
+
+# %% ../nbs/05b_predict.ipynb #d78762fa
+def _onnx_fault(onnx, model):
+    "What an ONNX file must not have, in words; None where it has none of it."
+    nodes, graph = model.graph.node, model.graph
+    if not nodes: return 'this is no readable ONNX file (it has no operators)'
+    if len(nodes) > _NODES: return f'it has {len(nodes):,} operators, more than {_NODES:,}'
+    if model.functions: return f'it defines functions of its own ({model.functions[0].name[:60]})'
+    if graph.sparse_initializer: return 'it has sparse weights'
+    for d in [*model.opset_import, *nodes]:
+        if d.domain not in ('', 'ai.onnx'): return f'it has operators of {d.domain[:60]!r}'
+    for n in nodes:
+        kinds = {a.type for a in n.attribute} | {k for a in n.attribute
+                                                  for k in _attribute_kinds(onnx, a)}
+        of = onnx.AttributeProto
+        if n.op_type in _HIDDEN or kinds & {of.GRAPH, of.GRAPHS}:
+            return f'it has the operator {n.op_type[:60]}, which can repeat or branch without end'
+        if kinds & {of.SPARSE_TENSOR, of.SPARSE_TENSORS, of.TYPE_PROTO, of.TYPE_PROTOS}:
+            return f'its operator {n.op_type[:60]} has sparse weights or types of its own'
+    for t in _onnx_tensors(model):
+        if t.external_data or t.data_location == onnx.TensorProto.EXTERNAL:
+            return f'its weights {t.name[:60]!r} lie in another file'
+
+# %% ../nbs/05b_predict.ipynb #a4530ca5
+def _attribute_kinds(onnx, a):
+    "What an attribute holds, whatever it says of its type."
+    of = onnx.AttributeProto
+    if a.HasField('g'): yield of.GRAPH
+    if a.graphs: yield of.GRAPHS
+
+def _onnx_tensors(model):
+    "All weights of a model, those in attributes too."
+    yield from model.graph.initializer
+    for n in model.graph.node:
+        for a in n.attribute:
+            if a.HasField('t'): yield a.t
+            yield from a.tensors
+
+# %% ../nbs/05b_predict.ipynb #bf135777
+def _onnx_shapes(onnx, model, size=()):
+    "What is too large in an ONNX file, or of no known size; None where nothing is."
+    for v in model.graph.input:
+        for d,n in zip(v.type.tensor_type.shape.dim, (1, 1, *size)):
+            if not d.HasField('dim_value'): d.dim_value = n
+    del model.graph.value_info[:]   # what the file says of itself is not believed
+    for v in model.graph.output: v.type.tensor_type.ClearField('shape')
+    try: done = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except Exception as e:
+        return f'its shapes do not fit each other ({str(e).splitlines()[0]:.200})'
+    known, whole = {v.name: v for v in [*done.input, *done.value_info, *done.output]}, 0
+    for n in done.node:
+        for name in filter(None, n.output):
+            sides, of = _sides(known.get(name)), f'what its operator {n.op_type[:60]} computes'
+            if sides is None: return f'the size of {of} cannot be told'
+            numbers = math.prod(sides)
+            if numbers > MOST_NUMBERS:
+                return f'{of} has the shape {sides}, more than {MOST_NUMBERS:,} numbers'
+            whole += numbers
+    if whole > 16*MOST_NUMBERS: return f'it computes {whole:,} numbers of one picture'
+
+def _sides(v):
+    "The shape of a value, where all of it is known."
+    if v is None or not v.type.tensor_type.HasField('shape'): return None
+    dims = v.type.tensor_type.shape.dim
+    if any(not d.HasField('dim_value') or d.dim_value < 0 for d in dims): return None
+    return [d.dim_value for d in dims]
+
 # %% ../nbs/05b_predict.ipynb #607d39db
 def load_onnx(
     path, # An ONNX file whose input is (B, 1, h, w) and whose output is (B, 1, h, w)
+    contract:dict=None, # Its contract, whose `size` and names it must have; None: not compared
 )->callable: # (B, h, w) float32 → (B, h, w) float32, logits
     "The network, run by onnxruntime; torch is not imported."
     try: import onnxruntime
     except ImportError as e:
         raise InputError(path, 'onnxruntime is missing', "pip install 'fetal_seg[onnx]'") from e
+    data = check_onnx(path, contract['size'] if contract else ())
     options = onnxruntime.SessionOptions()
     # 0: one a core
     options.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)
+    options.log_severity_level, options.enable_cpu_mem_arena = 4, False
+    options.add_session_config_entry('session.load_model_format', 'ONNX')
     try:
-        session = onnxruntime.InferenceSession(str(path), options,
-                                               providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     except Exception as e:
-        raise InputError(path, f'this is no readable ONNX file ({str(e).splitlines()[0]})',
-                         'write it anew: fetal_seg_export') from e
+        raise _no_onnx(path, e) from e
     name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x[:,None]})[0][:,0]
+    def forward(x): return session.run(None, {name: x[:,None]})[0][:,0]
+    if contract is not None: _check_session(path, session, forward, contract)
+    return forward
+
+def _no_onnx(path, e):
+    return InputError(path, f'this is no readable ONNX file ({str(e).splitlines()[0]:.200})',
+                      'write it anew: fetal_seg_export')
+
+# %% ../nbs/05b_predict.ipynb #ea7b03d6
+def _check_session(path, session, forward, contract):
+    "Raise unless input and output are the contract's, by their declaration and by a first run."
+    said, size = contract.get('onnx') or {}, list(contract['size'])
+    for kind,nodes in (('input', session.get_inputs()), ('output', session.get_outputs())):
+        named = [f'{n.name} {n.type} {n.shape}' for n in nodes]
+        name = (said.get(kind) or {}).get('name')
+        ok = len(nodes) == 1 and nodes[0].type == 'tensor(float)' and len(nodes[0].shape) == 4
+        if ok and name in (None, nodes[0].name):
+            want = zip(nodes[0].shape, (1, 1, *size))
+            if all(n == m or not isinstance(n, int) for n,m in want): continue
+        raise InputError(path, f'its {kind} is {", ".join(named)[:200] or "missing"}, not the '
+                         f"contract's: {name or kind} tensor(float) ['batch', 1, {size[0]}, "
+                         f'{size[1]}]', 'keep both files of an export together')
+    try: z = forward(np.zeros((1, *size), np.float32))
+    except Exception as e:
+        raise InputError(path, f'it does not run ({str(e).splitlines()[0]:.200})',
+                         'write it anew: fetal_seg_export') from e
+    if z.shape == (1, *size) and np.isfinite(z).all(): return
+    found = f'shape {z.shape}' if z.shape != (1, *size) else 'NaN or infinity'
+    raise InputError(path, f'a black picture of {size[1]}x{size[0]} gives {found}',
+                     'the file is damaged, or of another size: write it anew, fetal_seg_export')
 
 # %% ../nbs/05b_predict.ipynb #54c4e28a
 class Ensemble(Predictor):

@@ -1,7 +1,7 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'read_contract', 'load_model', 'fold_norms', 'load_torch', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
-import json, mmap, os, re, shutil
+__all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
+import json, math, mmap, os, re, shutil
 from collections import Counter
 from contextlib import contextmanager
 from functools import lru_cache, partial, reduce
@@ -20,6 +20,7 @@ from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
 from .geometry import MODES, compose, edge_points, fill, fit_ellipse, in_ellipse, invert, picture_part, warp
 from .preprocess import PreparedCase, save_png, to_canvas, to_input
+from .runs import MOST_NUMBERS, check_finite, check_weights, read_contract
 from .schema import Record, Row, check_record, read_rows
 from .seen import USES, Seen, fingerprint, read_seen, seen_table
 
@@ -135,14 +136,7 @@ def find_weights(given=...) -> Path:
 def contract_path(weights: Path) -> Path:
     ...
 
-def _is_size(v):
-    ...
-
-def _is_above_zero(v):
-    ...
-_CONTRACT: Any
-
-def read_contract(path) -> dict:
+def _contract_post(weights, contract):
     ...
 
 def _contract_seen(weights, contract):
@@ -156,8 +150,35 @@ def fold_norms(model):
 
 def load_torch(path, config: dict, device: str=...) -> Any:
     ...
+_FILE: Any
+_NODES: Any
+_HIDDEN: Any
 
-def load_onnx(path) -> Any:
+def check_onnx(path, size=...) -> bytes:
+    ...
+
+def _onnx_fault(onnx, model):
+    ...
+
+def _attribute_kinds(onnx, a):
+    ...
+
+def _onnx_tensors(model):
+    ...
+
+def _onnx_shapes(onnx, model, size=...):
+    ...
+
+def _sides(v):
+    ...
+
+def load_onnx(path, contract: dict | None=...) -> Any:
+    ...
+
+def _no_onnx(path, e):
+    ...
+
+def _check_session(path, session, forward, contract):
     ...
 
 class Ensemble(Predictor):

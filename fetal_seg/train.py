@@ -6,9 +6,9 @@
 __all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU',
            'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner',
            'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow', 'ScalerRecord',
-           'Checkpoint', 'LogRow', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard',
-           'WandB', 'get_loggers', 'train', 'RunRecord', 'get_network', 'get_callbacks', 'data_facts', 'note_seen',
-           'overfit_one', 'FoundLR', 'find_lr']
+           'Checkpoint', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB',
+           'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR',
+           'find_lr']
 
 # %% ../nbs/05_train.ipynb #5a719e90
 import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
@@ -37,7 +37,8 @@ from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_about, read_cases
-from .schema import Record, Row, check_record, read_record, read_rows
+from .runs import check_finite, check_weights, read_contract, read_log, read_training
+from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -485,14 +486,6 @@ def done(self:RunFolder,
     if self.next >= epochs: return True
     return bool(self.patience and self.rows and self.since_best() >= self.patience)
 
-# %% ../nbs/05_train.ipynb #478c36ec
-class LogRow(Row):
-    "A row of log.csv; of the other figures some may be missing."
-    epoch:Annotated[int, Field(ge=0, le=10**6)]
-    valid_loss:float
-    dice:Annotated[float, Field(ge=0, le=1)]
-    seconds:Annotated[float, Field(ge=0)]
-
 # %% ../nbs/05_train.ipynb #e955b051
 @patch
 def finished(self:RunFolder,
@@ -501,7 +494,7 @@ def finished(self:RunFolder,
     "Take the rows out of the log of a finished run; False, and nothing taken, if it is not one."
     f, weights = self.run/'log.csv', self.run/'weights.safetensors'
     if not (f.exists() and weights.exists()): return False
-    try: log = read_rows(f, LogRow, 'log', float_precision='round_trip')
+    try: log = read_log(f)
     except InputError: return False   # the checkpoint has the rows, too
     if log.epoch.tolist() != list(range(len(log))): return False
     self.rows, self.next = log.to_dict('records'), len(log)
@@ -739,7 +732,7 @@ def start(self:WandB, resume):
     return wandb.init(project='fetal_seg', name=self.folder.name, id=self.name_of_run(),
                       dir=self.folder, mode=os.environ.get('WANDB_MODE', 'offline'),
                       reinit='create_new', resume=resume,
-                      config=read_json(made)['setup'] if made.exists() else None,
+                      config=read_training(made)['setup'] if made.exists() else None,
                       settings=wandb.Settings(**{k: v for k,v in _WANDB.items() if k in known}))
 
 # %% ../nbs/05_train.ipynb #5c03ee64
@@ -832,12 +825,6 @@ def _save_curve(log, path):
     from fetal_seg.report import curve
     with atomic_path(path) as tmp: curve(log.drop(columns=['seconds'])).savefig(tmp, dpi=110)
 
-# %% ../nbs/05_train.ipynb #bc8925db
-class RunRecord(Record):
-    "What train.json must hold."
-    setup:dict
-    environments:list[dict]
-
 # %% ../nbs/05_train.ipynb #64c2641a
 _RUN_FORMAT = 2
 
@@ -852,7 +839,7 @@ def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
     f = run/'train.json'
     if not f.exists(): return
-    old = read_record(f, RunRecord, 'record of the run', 'choose another run folder')['setup']
+    old = read_training(f)['setup']
     if old == setup: return
     k = next(k for k in {**setup, **old} if setup.get(k) != old.get(k))
     raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}',
@@ -861,13 +848,14 @@ def _check_run(run, setup):
 # %% ../nbs/05_train.ipynb #28319965
 def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
-    if run.is_dir(): return run/'weights.safetensors'
+    if run.is_dir(): run = run/'weights.safetensors'
     return check_exists(run, 'run folder or weights file')
 
 def _config_of(weights):
     "The network that a weights file belongs to."
-    f = weights.parent/'predictor.json'
-    return read_json(f, 'file that says what network it is')['network']
+    return {**_NETWORK, **read_contract(weights.parent/'predictor.json')['network']}
+
+_NETWORK = dict(width=16, depth=4, norm='batch')   # where a contract leaves them out
 
 def get_network(
     recipe:dict, # From `get_recipe`
@@ -876,8 +864,11 @@ def get_network(
     "The network that is trained."
     if init is None: return UNet(**{k: recipe[k] for k in ('width', 'depth', 'norm', 'dropout')})
     f = _weights_file(init)
-    model = UNet(**{**_config_of(f), 'dropout': recipe['dropout']})
-    try: model.load_state_dict(load_file(f))
+    config = _config_of(f)
+    check_weights(f, config)
+    model = UNet(**{**config, 'dropout': recipe['dropout']})
+    try: model.load_state_dict(check_finite(f, load_file(f)))
+    except InputError: raise
     except Exception as e:
         raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})',
                          'name a run folder of fetal_seg_train') from e
@@ -970,7 +961,8 @@ def _write_setup(run, learn, setup, prepared, keep, init):
     if keep.rows: keep.write_log()
     if not keep.done(setup['epochs']):
         f, now = run/'train.json', _environment()
-        before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]
+        before = [e for e in (read_training(f)['environments'] if f.exists() else [])
+                  if e != now]
         write_json(f, dict(
             setup=setup, environments=[*before, now],
             parameters=sum(p.numel() for p in learn.model.parameters()),

@@ -1,6 +1,6 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow', 'ScalerRecord', 'Checkpoint', 'LogRow', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'RunRecord', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
+__all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow', 'ScalerRecord', 'Checkpoint', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
 import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
 import fastai, fastai.callback.schedule
@@ -25,7 +25,8 @@ from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, get_loss, like
 from .preprocess import read_about, read_cases
-from .schema import Record, Row, check_record, read_record, read_rows
+from .runs import check_finite, check_weights, read_contract, read_log, read_training
+from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
 from .unet import UNet
 
@@ -286,12 +287,6 @@ def _kind(t):
 def _check_fits(record, tensors, learn, fault):
     ...
 
-class LogRow(Row):
-    epoch: Annotated[int, Field(ge=0, le=10 ** 6)]
-    valid_loss: float
-    dice: Annotated[float, Field(ge=0, le=1)]
-    seconds: Annotated[float, Field(ge=0)]
-
 class SmallFirst(Callback):
     stages: Any
     order: Any
@@ -445,10 +440,6 @@ def _fit(learn, keep, recipe, loggers):
 
 def _save_curve(log, path):
     ...
-
-class RunRecord(Record):
-    setup: dict
-    environments: list[dict]
 _RUN_FORMAT: Any
 
 def _setup(prepared, recipe, seed, init):
@@ -462,6 +453,7 @@ def _weights_file(run):
 
 def _config_of(weights):
     ...
+_NETWORK: Any
 
 def get_network(recipe: dict, init=...) -> UNet:
     ...
