@@ -14,11 +14,12 @@ from PIL import Image, ImageFile
 from .core import InputError, check_exists
 
 # %% ../nbs/bounds.ipynb #356c194f
-# of one picture; `bytes` is 8 a pixel and 1 MiB where nothing else is said
-BOUNDS = dict(pixels=25_000_000, aspect=100, scans=100, tiles=10_000, parts=100_000, pages=1000)
+# of one picture, one document; `bytes` is 8 a pixel and 1 MiB where nothing else is said
+BOUNDS = dict(pixels=25_000_000, aspect=100, document=64*2**20, masks=10**9, points=100_000,
+              shapes=10_000, lists=4_000_000, scans=100, tiles=10_000, parts=100_000, pages=1000)
 
 def limit(
-    name:str, # pixels, bytes or aspect
+    name:str, # pixels, bytes, aspect, document or masks
 )->int:
     "The limit in force: what the environment says, else the default."
     key = f'FETAL_SEG_MAX_{name.upper()}'
@@ -41,7 +42,7 @@ def check_shape(
     if h*w > most:
         raise InputError(path, f'a picture of {w}x{h}, more than {most:,} pixels',
                          f'crop or shrink it; {_raise("pixels")}')
-    if min(h, w) > 0 and max(h, w) > aspect*min(h, w):
+    if min(h, w) > 0 and max(h, w) > max(2000, aspect*min(h, w)):
         raise InputError(path, f'a picture of {w}x{h} pixels: one side is more than {aspect} times '
                          'the other', f'crop it; {_raise("aspect")}')
 
@@ -49,28 +50,30 @@ def check_shape(
 def read_bytes(
     path, # A file
     remedy:str='name a picture file that you may read', # Where it cannot be read
+    most:str='bytes', # The limit that holds, as for `limit`
 )->bytes:
     "A regular file's content, or one line that says why not."
     path = check_exists(path)
     try:
-        _check_kind(path, os.stat(path), remedy)
+        _check_kind(path, os.stat(path), remedy, most)
         fd = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
         with open(fd, 'rb') as f:
             about = os.fstat(fd)
-            _check_kind(path, about, remedy)
+            _check_kind(path, about, remedy, most)
             return f.read(about.st_size)
     except OSError as e:
         raise InputError(path, f'this file cannot be read ({e.strerror})', remedy) from None
 
-def _check_kind(path, about, remedy):
+def _check_kind(path, about, remedy, most):
     "Raise unless a file is a regular one, and no larger than a picture can be."
     kinds = {stat.S_IFDIR: 'folder', stat.S_IFIFO: 'pipe', stat.S_IFSOCK: 'socket'}
     if not stat.S_ISREG(about.st_mode):
         kind = kinds.get(stat.S_IFMT(about.st_mode), 'device')
         raise InputError(path, f'this is a {kind}: it cannot be read as a file', remedy)
-    if about.st_size > limit('bytes'):
-        raise InputError(path, f'a file of {about.st_size:,} bytes, more than {limit("bytes"):,}',
-                         f'save the one picture that is meant; {_raise("bytes")}')
+    if about.st_size > limit(most):
+        what = 'save the one picture that is meant' if most == 'bytes' else 'split it'
+        raise InputError(path, f'a file of {about.st_size:,} bytes, more than {limit(most):,}',
+                         f'{what}; {_raise(most)}')
 
 # %% ../nbs/bounds.ipynb #665b70cf
 def inflate(
