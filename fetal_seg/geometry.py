@@ -212,7 +212,7 @@ def picture_part(
     return tuple(map(part, affine[:2], affine[2:], shape, canvas))
 
 # %% ../nbs/geometry.ipynb #396c225c
-ONE_CALL = 2**22   # pixels, with what was added around them; above, rows and columns go one by one
+ONE_CALL = 2**23   # pixels with what was added around them; above, strips of so many are taken
 
 def warp(
     img, # (h, w) of any number type
@@ -230,8 +230,9 @@ def warp(
         return _pad(img, rows, cols, outside)[int(r):int(r)+H, int(c):int(c)+W]
     h, w = h + sum(rows), w + sum(cols)
     across, down = (c, min(c+sc*W, w)), (r, min(r+sr*H, h))
-    if h*w <= ONE_CALL:
+    if h*w <= max(ONE_CALL, 1.5*img.size):
         return _resize(_pad(img, rows, cols, outside), (H,W), down, across)
+    if outside is not None: outside = np.asarray(outside).astype(img.dtype)   # as numpy pads
     x, n = np.empty((img.shape[0], W), np.float32), max(1, ONE_CALL//w)
     for i in range(0, len(x), n):
         strip = _pad(img[i:i+n], (0,0), cols, outside)
