@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
+from .bounds import read_bytes
 from .core import (ASSETS, InputError, check_exists, counted, digest, digest_file, pmap,
                             unit_hash)
 from .copies import copy_groups, look
@@ -615,11 +616,7 @@ def passed_text(
 # %% ../nbs/00_data.ipynb #449254d5
 def _read_bytes(path):
     "A file's bytes, or one line that says why not."
-    try: return check_exists(path).read_bytes()
-    except InputError: raise
-    except OSError as e:
-        raise InputError(path, f'this file cannot be read ({e.strerror})',
-                         'get the right to read it, or take it out') from e
+    return read_bytes(path, 'get the right to read it, or take it out')
 
 def _drawn_entries(raw, refs, shape, region):
     "What documents say of a picture: (mask; bytes that identify it, a list)."

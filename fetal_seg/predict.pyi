@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from scipy import ndimage
 from .core import SHIPPED, InputError, check_exists, digest, digest_file, folder_lock, plain, pstream, read_json, read_text, to_csv, to_json, unguard, write_json, write_text
 from .data import match_table, provenance
-from .images import INTENSITIES, dhash, read_img, read_picture, split_suffix
+from .images import dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
-from .geometry import MODES, compose, edge_points, fill, fit_ellipse, in_ellipse, invert, picture_part, warp
+from .geometry import compose, edge_points, fill, fit_ellipse, in_ellipse, invert, picture_part, warp
 from .preprocess import PreparedCase, save_png, to_canvas, to_input
 from .runs import MOST_NUMBERS, check_finite, check_weights, read_contract
 from .schema import Record, Row, check_record, read_rows

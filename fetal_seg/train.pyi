@@ -19,7 +19,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder, inside, read_json, read_text, to_json, write_json, write_text
+from .core import SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder, inside, read_text, to_json, write_json, write_text
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls

@@ -212,8 +212,8 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
     save(tmp_path/'x_mask_2.png', a)
     (case,), _ = (o.to_dict('records') for o in find_cases(tmp_path))
     reads, decodes = [], []
-    read_bytes, read_picture = Path.read_bytes, data.read_picture
-    monkeypatch.setattr(Path, 'read_bytes', lambda p: (reads.append(p.name), read_bytes(p))[1])
+    read_bytes, read_picture = data.read_bytes, data.read_picture
+    monkeypatch.setattr(data, 'read_bytes', lambda p, *a: (reads.append(p.name), read_bytes(p))[1])
     read_classed = data.read_classed
     monkeypatch.setattr(data, 'read_picture', lambda p, d=None:
                         (decodes.append(p.name), read_picture(p, d))[1])
