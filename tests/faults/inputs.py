@@ -268,8 +268,8 @@ def add_archives():
             **{'oracle': 'unpack:a.zip', **kw})
     case('untouched', good, harmless=True)
     for i, n in enumerate(('../home/x.txt', '/tmp/x', 'a/../../home/x.txt', 'C:\\x', '..\\x',
-                           'a/./b', 'a//b', '.', '..', 'x:y', 'nul\0l')):
-        case(f'name {i}', archive(*ok, (n, b'evil')), oracle='none')
+                           'a/./b', 'a//b', '.', '..', 'x:y', 'nul!l')):
+        case(f'name {i}', archive(*ok, (n, b'evil')).replace(b'nul!l', b'nul\0l'), oracle='none')
     case('link out', archive(*ok, link_member('training_set/l', '../../home')), oracle='none')
     case('link, then through it', archive(link_member('l', '../home'), ('l/x.txt', b'evil')),
          oracle='none')
