@@ -180,7 +180,9 @@ class Job:
 
 def named(i, text, d):
     "Does a line name one of the files, or the folder that it lies in?"
-    if any(f'{(d/n).parent}:' in text for n in i.files): return True
+    parents = [(d/n).parent for n in i.files if '\0' not in n]
+    if any(f'{p}:' in text or p != d and d in p.parents and str(p) in text for p in parents):
+        return True
     letters = lambda t: re.sub(r'[\W_]+|x[0-9a-f]{2}|u[0-9a-f]{4}', '', t)
     return any(Path(n).name in text or n in text or letters(Path(n).name) in letters(text)
                for n in i.files)

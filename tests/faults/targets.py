@@ -130,6 +130,8 @@ def card(d, names):
     save_card(d/'run', d/'prepared')
     return (d/'run'/'card.md').read_text(encoding='utf-8')
 
+SHOWN = ('case', 'split', 'exam', 'dice', 'iou', 'sdc', 'area_truth', 'findings')
+
 def explore(scores='scores.csv', **named):
     def run(d, names):
         from fetal_seg import explore as room
@@ -137,7 +139,8 @@ def explore(scores='scores.csv', **named):
                      findings=d/'verify.json')
         e = room.explore(d/'run', d/'prepared', **files)
         heard = [w for w in (getattr(e.ui, 'message', None),) if w is not None]
-        return rows(e.table), rows(e.notes), [str(getattr(w, 'value', '')) for w in heard]
+        t = e.table[[c for c in SHOWN if c in e.table]]
+        return rows(t), rows(e.notes), [str(getattr(w, 'value', '')) for w in heard]
     return run
 
 def prepare_again(d, names):

@@ -46,8 +46,9 @@ def make_world(out):
     notes = [f'{p.stem},wrong,look,2026-01-01T00:00:00' for p in tested[:2]]
     (out/'notes.csv').write_text('\n'.join(['case,flag,note,time', *notes, '']))
     (out/'demo.json').write_text(json.dumps(DEMO))
-    make_coco(out, tested)
-    make_nnunet(out, tested)
+    some = sorted((out/'prepared').glob('*/images/*.png'))[:8]
+    make_coco(out, some)
+    make_nnunet(out, some)
 
 def interrupt(out):
     "A training that ended with Ctrl-C after half of its epochs."
