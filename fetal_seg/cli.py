@@ -493,14 +493,14 @@ def crossval(
 )->int: # Exit status
     "fetal_seg_crossval: cross-validation by exam."
     a = _crossval_parser().parse_intermixed_args(argv)
-    from fetal_seg.core import read_json
+    from fetal_seg.eval import read_summary
     from fetal_seg.pipeline import crossval
     # all others are called as `crossval` calls them: its own, those of `prepare`, entries of the
     # recipe
     named = ('raw', 'out', 'workers', 'json')
     options = {n: v for n,v in vars(a).items() if n not in named}
     crossval(_raw_folder(a.raw), a.out, workers=_n_workers(a.workers), **options)
-    summary = read_json(Path(a.out)/'summary.json')
+    summary = read_summary(Path(a.out)/'summary.json')
     _show(summary, scores_text(summary), a.json)
     return 0
 
@@ -755,6 +755,7 @@ def _evaluate_run(a):
     from fetal_seg.detect import Froc
     from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
+    from fetal_seg.runs import read_log
     predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
     calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc()
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate',
@@ -763,7 +764,7 @@ def _evaluate_run(a):
                split=a.split, threshold=predictor.threshold, temperature=predictor.temperature,
                post=list(predictor.post))
     page = dict(predictor=predictor, prepared=a.prepared,
-                log=pd.read_csv(log) if log.exists() else None, calibration=calibration,
+                log=read_log(log) if log.exists() else None, calibration=calibration,
                 sweep=sweep, froc=froc)
     return scores, pd.DataFrame(columns=['case', 'reason']), how, page
 

@@ -31,7 +31,7 @@ from .preprocess import PreparedCase, case_path, check_digests, check_kind
 from .preprocess import enclosed_share, read_cases
 from .geometry import warp
 from .preprocess import read_mask, to_input, to_mask
-from .results import check_ours, check_whole
+from .results import check_ours, check_settled
 from .schema import Record, read_record
 from .seen import is_seen, judged, seen_note
 
@@ -716,7 +716,7 @@ def read_summary(
     path, # summary.json of fetal_seg_eval, fetal_seg_demo or a cross-validation
 )->dict: # As it was written
     "A summary, checked."
-    return read_record(check_whole(path), SummaryFile, 'summary', 'run fetal_seg_eval again')
+    return read_record(check_settled(path), SummaryFile, 'summary', 'run fetal_seg_eval again')
 
 # %% ../nbs/06_eval.ipynb #c703a8bb
 def figures_of(

@@ -970,12 +970,13 @@ def find_evaluations(
     prepared, # The prepared folder
 )->pd.DataFrame|None: # Scores; None where there are none
     "Scores that fetal_seg_eval wrote by these weights, near their run or the prepared folder."
+    from fetal_seg.eval import read_summary
     if not isinstance(predictor, Predictor) or predictor.members: return None
     run, found = predictor.weights.absolute().parent, {}
     folders = dict.fromkeys((run, run.parent, Path(prepared).absolute().parent))
     for p in (q for f in folders for q in f.glob(f'*/{SCORES}')):
         try:
-            how = read_json(p.with_name('summary.json')).get('how_scored')
+            how = read_summary(p.with_name('summary.json')).get('how_scored')
             if _is_of(how, predictor): found[p] = read_scores(p)
         except (InputError, OSError, AttributeError): continue   # not what fetal_seg_eval wrote
     return join_scores(*(found[p] for p in sorted(found, key=lambda p: p.stat().st_mtime)))

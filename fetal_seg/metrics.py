@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from scipy.spatial import cKDTree
 from .core import InputError, check_exists, read_text, unguard
 from .geometry import bounding_box, circumference, edge_points, fit_ellipse
-from .results import check_whole
+from .results import check_settled
 from .schema import Row, read_rows
 
 # %% ../nbs/05a_metrics.ipynb #1bcf9a7f
@@ -504,7 +504,7 @@ def read_scores(
     text=(), # Columns of text beside case, exam, split and method
 )->pd.DataFrame: # Names as str, missed as bool, all else numbers
     "Scores that were written by fetal_seg_eval, fetal_seg_demo or the like."
-    path, text = check_whole(check_exists(path, what)), {*NAMES, *text}
+    path, text = check_settled(check_exists(path, what)), {*NAMES, *text}
     scores = _read_csv(path, what, text)
     for c in scores:
         if c in text: scores[c] = scores[c].fillna('').map(unguard)

@@ -16,10 +16,11 @@ import numpy as np, pandas as pd
 from pydantic import Field
 from scipy import ndimage
 from .core import InputError, check_exists, counted, digest, digest_file, folder_lock
-from .core import hold_folder, n_cores, printable, progress, read_json, read_text
-from .core import to_csv, write_json, write_text
+from .core import hold_folder, n_cores, printable, progress, read_text, to_csv
+from .core import write_json, write_text
 from .data import SPLITS, few_exams, fold_cases, split_cases
 from .metrics import read_scores
+from .runs import read_contract, read_log, read_training
 from .schema import Record, Row, read_record, read_rows
 from .seen import UNKNOWN, judged
 
@@ -467,7 +468,7 @@ def _check_fold(
     if path.exists() and _text(path) != split:
         raise InputError(path, 'this is not the split that these cases give with this k, seed '
                          'and valid', remedy)
-    old = read_json(made).get('setup', {}) if made.exists() else setup
+    old = read_training(made)['setup'] if made.exists() else setup
     if wrong := [k for k in setup if old.get(k) != setup[k]]:
         what = f'it holds a run with {wrong[0]} {old.get(wrong[0])}, not {setup[wrong[0]]}'
         raise InputError(fold/'run', what, remedy)
@@ -540,7 +541,7 @@ def _run_fold(raw, out, i, split, how, scoring, training):
     if not (fold/'split.csv').exists(): write_text(fold/'split.csv', split)
     _split_anew(raw, out, fold, how)
     train(prepared, run, desc=f'fold {i}', **training)
-    if 'fitted_on' not in read_json(run/'predictor.json'): calibrate(run, prepared)
+    if 'fitted_on' not in read_contract(run/'predictor.json'): calibrate(run, prepared)
     scores = evaluate(Predictor(run, flips=scoring['flips']), prepared, post=scoring['post'],
                       desc=f'fold {i}: evaluate')
     save_card(run, prepared, scores)
@@ -593,8 +594,8 @@ def _sum_up(out, done, k):
 def _of_run(run):
     "What a fold's run says of itself; nothing where the folder is not there."
     if not (run/'log.csv').exists(): return {}
-    return dict(temperature=read_json(run/'predictor.json')['temperature'],
-                valid_dice=pd.read_csv(run/'log.csv').dice.max())
+    return dict(temperature=read_contract(run/'predictor.json')['temperature'],
+                valid_dice=read_log(run/'log.csv').dice.max())
 
 def fold_table(
     out, # The folder of a cross-validation

@@ -26,6 +26,7 @@ from pydantic import (AfterValidator, BaseModel, BeforeValidator, Field, Validat
 from pydantic_core import PydanticCustomError
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
+from .bounds import limit
 from .core import (InputError, NotFoundError, WriteError, atomic_path, check_exists,
                             counted, digest, digest_file, folder_lock, inside, plain, pmap,
                             read_text, to_csv, to_json, unguard, write_json, write_text, writing)
@@ -482,7 +483,7 @@ def _lies(name, key, at, kind):
     return f'{at}/{kind}/{name}.png' if at else f'{WORK}/{key}-{kind}.png'
 
 # %% ../nbs/01_preprocess.ipynb #437f56fc
-MOST_PIXELS = 2**26   # of a picture: 8192x8192
+MOST_PIXELS = 2**26   # of a picture: 8192x8192; more where `bounds.limit` says so
 
 def _file_name(name):
     "A case's name, if it is the name of one file."
@@ -492,9 +493,9 @@ def _file_name(name):
 
 def _few_pixels(width, info):
     "A width that gives, with the height, no more pixels than a picture has."
-    if width*info.data.get('height', 1) <= MOST_PIXELS: return width
-    most = f'{MOST_PIXELS:,}'
-    raise PydanticCustomError('pixels', f'with its height more than {most} pixels')
+    most = max(MOST_PIXELS, limit('pixels'))
+    if width*info.data.get('height', 1) <= most: return width
+    raise PydanticCustomError('pixels', f'with its height more than {most:,} pixels')
 
 # %% ../nbs/01_preprocess.ipynb #778c1af5
 _NUMBER = re.compile('[-+0-9.eE]*')
@@ -508,7 +509,7 @@ _number = BeforeValidator(_digits)
 _whole = BeforeValidator(lambda v: v if not isinstance(v, str) or v.isdecimal() else _digits('x'))
 _FileName = Annotated[str, AfterValidator(_file_name)]
 _Digest = Annotated[str, Field(pattern='^([0-9a-f]{64})?$')]
-_Side = Annotated[int, Field(ge=1, le=MOST_PIXELS), _whole]
+_Side = Annotated[int, Field(ge=1, le=10**9), _whole]
 _Scale = Annotated[float, Field(gt=0, le=1e5), _number]
 _Offset = Annotated[float, Field(ge=-1e6, le=1e6), _number]
 _empty = BeforeValidator(lambda v: None if v == '' else v)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import PydanticCustomError
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
+from .bounds import limit
 from .core import InputError, NotFoundError, WriteError, atomic_path, check_exists, counted, digest, digest_file, folder_lock, inside, plain, pmap, read_text, to_csv, to_json, unguard, write_json, write_text, writing
 from .data import ANNOTATION, LAYOUTS, SPLITS, Layout, add_exams, annotation_digest, find_cases, given_exams, given_spacing, raise_all, read_pair, settle_region, split_cases
 from .geometry import CANVAS, MODES, bounding_box, dice, edge_points, fill, fit_affine, fit_ellipse, in_ellipse, invert, outer_edge, warp, warp_mask

@@ -221,6 +221,7 @@ class SetupEntry(Record):
     stages:Annotated[list[list[_Real]], Field(max_length=1000)]
     augment:bool|dict = True
     small:_Share = 0.
+    empty:Annotated[int, Field(ge=1, le=1000)] = 1
     intensity:Literal[INTENSITIES]
     patience:_Count|None
     amp:_Word|bool|None
