@@ -20,8 +20,9 @@ import os
 for k in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
     os.environ.setdefault(k, '1')
 os.environ['MPLBACKEND'] = 'agg'
-import argparse, collections, gc, json, re, resource, select, shutil, signal, subprocess, sys, tempfile
-import time, traceback
+import argparse, collections, gc, json, re, resource, select, shutil, signal, subprocess, sys
+import tempfile, time, traceback
+
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import inputs, world
