@@ -197,16 +197,15 @@ _Real = Annotated[float, Field(ge=0, le=1e9)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
 class SetupEntry(Record):
-    "What decides a run's weights: the recipe and the data."
-    formats = (1, 2)
-    format:Annotated[int, Field(ge=1, le=2)]
+    "What decides a run's weights."
+    format:Literal[1, 2]
     prepared_key:_Word
     canvas:_Pair
+    size:_Pair
     mode:Literal[MODES]
     seed:Annotated[int, Field(ge=-2**64, le=2**64)]
     init:_Word|None
     epochs:Annotated[int, Field(ge=1, le=10**6)]
-    size:_Pair
     bs:Annotated[int, Field(ge=1, le=10**6)]
     width:Annotated[int, Field(ge=1, le=4096)]
     depth:Annotated[int, Field(ge=0, le=12)]
