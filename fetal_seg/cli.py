@@ -831,7 +831,9 @@ def _number(v):
 
 def _metric_lines(summary):
     "One line for each metric."
-    for m,s in summary.items():
+    from fetal_seg.metrics import METRICS
+    for m in [*METRICS, *(k for k in summary if k not in METRICS)]:   # whatever their order
+        s = summary.get(m)
         if not isinstance(s, dict) or 'mean' not in s: continue
         yield (f'{m:<15} mean {_number(s["mean"])} ({_ends(s)}), median {_number(s["median"])}, '
                f'range {_number(s["min"])} to {_number(s.get("max"))}')

@@ -224,6 +224,9 @@ def read_text(
         raise InputError(path, f'it has more than {most:,} bytes', f'this is no {what} of ours')
     if data[:2] in (b'\xff\xfe', b'\xfe\xff'):
         raise InputError(path, 'it is written in UTF-16', 'save it as UTF-8')
+    if b'\0' in data:
+        at = data.index(b'\0')
+        raise InputError(path, f'byte {at} is zero: this is no text', 'save it as UTF-8')
     try: return data.decode('utf-8-sig')
     except UnicodeDecodeError as e:
         raise InputError(path, f'byte {e.start} is no UTF-8', 'save it as UTF-8') from None

@@ -6,8 +6,8 @@
 __all__ = ['STRATA', 'USE', 'NOTICE', 'SIMULATED', 'DETECTED', 'evaluate', 'Threshold', 'best_threshold', 'list_masks',
            'known_facts', 'folder_kinds', 'folder_regions', 'MaskFolders', 'open_folders', 'doubtful_kinds',
            'evaluate_folders', 'odd_annotations', 'all_strata', 'plot_pairs', 'pick_cases', 'draw_prepared',
-           'draw_folders', 'summary', 'SummaryFile', 'read_summary', 'figures_of', 'headline', 'shown_intervals',
-           'markdown_table', 'summary_markdown', 'detection_text', 'detected_line', 'save_report']
+           'draw_folders', 'summary', 'FigureEntry', 'SummaryFile', 'read_summary', 'figures_of', 'headline',
+           'shown_intervals', 'markdown_table', 'summary_markdown', 'detection_text', 'detected_line', 'save_report']
 
 # %% ../nbs/06_eval.ipynb #3da50d64
 import re, warnings
@@ -32,7 +32,7 @@ from .preprocess import enclosed_share, read_cases
 from .geometry import warp
 from .preprocess import read_mask, to_input, to_mask
 from .results import check_ours, check_settled
-from .schema import Record, read_record
+from .schema import Record, check_record, read_record
 from .seen import is_seen, judged, seen_note
 
 # %% ../nbs/06_eval.ipynb #0e5974eb
@@ -691,6 +691,18 @@ def _with_seen(out, scores):
     seen = dict(seen=summarise(scores[old])) if old.any() else {}
     return dict(out, seen_note=note, **seen)
 
+# %% ../nbs/06_eval.ipynb #eaf37caf
+_Figure = Annotated[float, Field(ge=-1e12, le=1e12)]|None
+
+class FigureEntry(Record):
+    "A figure over cases with its interval; null where it is not known."
+    mean:_Figure
+    low:_Figure
+    high:_Figure
+    median:_Figure
+    min:_Figure
+    max:_Figure = None
+
 # %% ../nbs/06_eval.ipynb #3d294de9
 _Number = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -716,7 +728,14 @@ def read_summary(
     path, # summary.json of fetal_seg_eval, fetal_seg_demo or a cross-validation
 )->dict: # As it was written
     "A summary, checked."
-    return read_record(check_settled(path), SummaryFile, 'summary', 'run fetal_seg_eval again')
+    remedy = 'run fetal_seg_eval again'
+    doc = read_record(check_settled(path), SummaryFile, 'summary', remedy)
+    lacks = [k for k in ('cases', 'exams', 'missed', 'dice_pooled') if k not in doc]
+    if lacks and 'network' not in doc: raise InputError(path, f'no {lacks[0]}', remedy)
+    for name,entry in doc.items():
+        if isinstance(entry, dict) and 'mean' in entry:
+            check_record(f'{path}: {name}', entry, FigureEntry, 'summary', remedy)
+    return doc
 
 # %% ../nbs/06_eval.ipynb #c703a8bb
 def figures_of(

@@ -156,7 +156,7 @@ def read_notes(
 )->pd.DataFrame: # case, flag, note, time; all str
     "The notes so far."
     path, other = Path(path), 'name another file for the notes'
-    if not path.exists(): return pd.DataFrame(columns=NOTES, dtype=str)
+    if not os.path.lexists(path): return pd.DataFrame(columns=NOTES, dtype=str)
     notes = read_rows(path, _Note, 'table of notes', other, dtype=str, keep_default_na=False)
     if list(notes) != NOTES:
         has = ", ".join(map(str, notes))[:80]

@@ -506,6 +506,7 @@ def read_scores(
     "Scores that were written by fetal_seg_eval, fetal_seg_demo or the like."
     path, text = check_settled(check_exists(path, what)), {*NAMES, *text}
     scores = _read_csv(path, what, text)
+    if scores.empty: raise InputError(path, 'it has no row', _REMEDY)
     for c in scores:
         if c in text: scores[c] = scores[c].fillna('').map(unguard)
         elif c == 'missed': scores[c] = scores[c].str.lower().isin(['true', '1'])

@@ -408,8 +408,8 @@ def _move_in(out):
 def _check_ours(out):
     "Raise if the prepared folder in `out` is another job's: its cases would move to other splits."
     begun = [out/'crossval.json', *out.glob('fold-*/split.csv')]
-    _check_free(out, *begun)
-    if any(f.exists() for f in begun) or not (out/'prepared').exists(): return
+    ours = any(f.exists() for f in begun) or not (out/'prepared').exists()
+    if ours: return _check_free(out, *begun)
     raise InputError(out/'prepared',
                      'this prepared folder is not of a cross-validation, and would be split anew',
                      'choose another folder')

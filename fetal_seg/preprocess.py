@@ -754,9 +754,9 @@ def _check_place(path, folder):
     if path.is_symlink():
         raise InputError(path, 'this is a link, and prepare writes through none',
                          'remove the link, or choose another folder')
-    if path.exists() and path.is_dir() != folder:
-        what = 'file in the place of a folder' if folder else 'folder in the place of a file'
-        raise InputError(path, f'a {what}', 'move it away, or choose another folder')
+    if not path.exists() or (path.is_dir() if folder else path.is_file()): return
+    what = 'no folder, in the place of a folder' if folder else 'no file, in the place of a file'
+    raise InputError(path, f'this is {what}', 'move it away, or choose another folder')
 
 # %% ../nbs/01_preprocess.ipynb #193ddc84
 @contextmanager

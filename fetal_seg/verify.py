@@ -755,7 +755,7 @@ def _check_saturated(s):
 @add_check('note', 'nothing to do: it is read as grey, by its type')
 def _check_other_mode(s):
     "A picture of another mode or depth than nearly all came another way."
-    if 'mode' not in s.cases: return []
+    if not {'mode', 'bits'} <= {*s.cases}: return []
     c = s.cases[s.cases['mode'].notna()]
     kinds = list(zip(c['mode'], c.bits))
     if not kinds: return []

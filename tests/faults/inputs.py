@@ -411,6 +411,8 @@ def add_tables(world):
             plausible = () if name == 'cases' else ('0', 'NaN')
             for what, new, kw in table_faults(data, gen(name, target), some, plausible, FREE):
                 free = name in ('scores', 'notes') and another(what)
+                # nothing was noted yet
+                free |= name == 'notes' and what == 'header alone'
                 add('c tables', f'{file} {what} {target}', target, file, put(file, new),
                     **{**kw, 'free': free or kw.get('free', False)})
             for kind, make in NO_FILE.items():

@@ -179,8 +179,8 @@ def demo(d, names):
 
 def summary_text(d, names):
     from fetal_seg.cli import scores_text
-    from fetal_seg.core import read_json
-    return scores_text(read_json(d/'summary.json'))
+    from fetal_seg.eval import read_summary
+    return scores_text(read_summary(d/'summary.json'))
 
 # Archives and downloads
 
