@@ -14,7 +14,7 @@ import shutil, signal, sys, tempfile, threading, time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, suppress, suppress
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -336,7 +336,8 @@ def _take(path):
         if path.exists() and os.path.samestat(os.fstat(fd), os.stat(path)): break
         os.close(fd)   # its last owner removed it in this moment: once more
     os.ftruncate(fd, 0)
-    os.write(fd, f'{os.getpid()} {time.time():.0f} {platform.node()}\n'.encode())
+    holder = f'{os.getpid()} {time.time():.0f} {platform.node()}\n'
+    with suppress(OSError): os.write(fd, holder.encode())   # a full disk: locked, but nameless
     return fd
 
 def _taken(path, fd):
@@ -376,6 +377,8 @@ def digest_file(
     path, # A file of any size: it is read in pieces
 )->str: # 64 hexadecimal digits
     "SHA-256 of a file's bytes."
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(path, 'this is no regular file', 'name the file that is meant')
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/core.ipynb #7da62d0f

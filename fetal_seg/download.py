@@ -353,6 +353,8 @@ def extract_zip(
 )->Path: # `out`
     "Unpack an archive whole or not at all, and nothing outside `out`."
     archive, out = Path(archive), Path(out)
+    if archive.exists() and not archive.is_file():
+        raise InputError(archive, 'this is no regular file', 'name the archive')
     if out.exists(): raise InputError(out, 'this is there already', 'name a new folder')
     left = int(min(max_bytes, max_ratio*archive.stat().st_size))
     tmp = out.with_name(f'.{out.name}-{uuid.uuid4().hex[:8]}')

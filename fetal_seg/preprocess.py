@@ -720,7 +720,7 @@ def _check_mixed(records, raw):
 # %% ../nbs/01_preprocess.ipynb #e704cb37
 def _check_folders(raw, out):
     "The two folders, resolved."
-    raw, out = check_exists(raw, 'folder').resolve(), Path(out).resolve()
+    raw, out = (Path(os.path.realpath(p)) for p in (check_exists(raw, 'folder'), out))
     other = 'choose another folder'
     if out.is_relative_to(raw) or raw.is_relative_to(out):
         raise InputError(out, f'this lies in the raw folder {raw}, or around it', other)
@@ -983,7 +983,8 @@ def _changed_tables(prepared):
     if digest_file(manifest) != about['digest']:
         return [('manifest.jsonl', 'it is not the one that prepare.json was written with')]
     table = inside(prepared, 'cases.csv').read_bytes()
-    if digest(table + about['digest'].encode()) == about['key']: return []
+    plain = table.removeprefix(b'\xef\xbb\xbf').replace(b'\r\n', b'\n')   # as an editor may
+    if about['key'] in (digest(t + about['digest'].encode()) for t in (table, plain)): return []
     return [('cases.csv', 'it is not the one that prepare.json was written with')]
 
 def _changed_files(prepared, row, noted, kinds):

@@ -71,7 +71,7 @@ def check_network(
                     f'than {MOST_NUMBERS:,} numbers a layer')
 
 # %% ../nbs/02b_runs.ipynb #71be2e1d
-_Side = Annotated[int, Field(ge=1, le=4096)]
+_Side = Annotated[int, Field(ge=8, le=4096)]
 _Pair = Annotated[list[_Side], Field(min_length=2, max_length=2)]
 _Count = Annotated[int, Field(ge=0, le=10**12)]
 _Word = Annotated[str, Field(max_length=200)]

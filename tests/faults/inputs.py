@@ -582,7 +582,9 @@ def add_paths(world):
             readers = ('evaluate', 'verify', 'explore', 'train_new', 'prepare_again')
             for target in gen(column, what).sample(readers, 3):
                 add('e paths', f'cases.csv {column} {what} {target}', target,
-                    ('cases.csv', name or '.'), damage, must_find=target == 'verify')
+                    ('cases.csv', name or '.'), damage, must_find=target == 'verify',
+                    # another case's name on this system; the explorer asks for no digest
+                    free=(target, column) == ('explore', 'case') and what in ('back', 'line'))
     for what, name in BAD_PATHS.items():
         def coco(d, name=name):
             doc = json.loads((d/'coco'/'instances.json').read_text())

@@ -213,11 +213,12 @@ def download(d, names):
     server = Server(answer)
     answer.host = server.base.removeprefix('http://')
     source = d/'out.download'/'SOURCE.json'
-    if source.exists():
-        text = source.read_text(encoding='utf-8', errors='surrogateescape')
-        source.write_text(text.replace(downloads.BASE, server.base), encoding='utf-8',
-                          errors='surrogateescape')
-    download_hc18(d/'out', 'train', server.base, desc=None, tries=2, sleep=lambda s: None)
+    before = source.read_bytes() if source.exists() else b''
+    here = before.replace(downloads.BASE.encode(), server.base.encode())
+    if before: source.write_bytes(here)   # the address of this server
+    try: download_hc18(d/'out', 'train', server.base, desc=None, tries=2, sleep=lambda s: None)
+    finally:
+        if before and source.exists() and source.read_bytes() == here: source.write_bytes(before)
     return tree(d/'out')
 
 def shown(d, names):
