@@ -111,8 +111,7 @@ def test_a_reader_that_goes_away(world, tmp_path, line):
     line = line.format(tmp=tmp_path)
     rc, out, err = shell(f'{line} | true; exit ${{PIPESTATUS[0]}}', cwd=world)
     assert (rc, out, err) in [(141, '', ''), (1, '', '')]   # 1: verify has found something
-    if line.endswith('v.json'):
-        assert json.loads((tmp_path/'v.json').read_text())['findings'] is not None
+    if line.endswith('v.json'): assert 'findings' in json.loads((tmp_path/'v.json').read_text())
     if line.endswith('/p'): assert len(list((tmp_path/'p').glob('*_mask.png'))) == len(NAMES)
 
 def test_problems_keep_their_status(world, tmp_path):
