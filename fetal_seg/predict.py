@@ -13,7 +13,7 @@ __all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid'
 # %% ../nbs/05b_predict.ipynb #8656e713
 import json, math, mmap, os, re, shutil
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial, reduce
 from operator import or_
 from pathlib import Path
@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from scipy import ndimage
 from .core import (SHIPPED, InputError, check_exists, digest, digest_file, folder_lock,
                             plain, pstream, read_json, read_text, to_csv, to_json, unguard,
-                            write_json, write_text)
+                            write_json, write_text, writing)
 from .data import match_table, provenance
 from .images import dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference
@@ -894,7 +894,8 @@ class _Results:
         self.begun, self.done, self.size = _read_journal(self.out/_JOURNAL)
     def __enter__(self): return self
     def __exit__(self, *error):
-        if self.file: self.file.close()
+        with suppress(OSError):   # on a full disk it was said already
+            if self.file: self.file.close()
 
     def names(self):
         "{name: picture} of all names that were given."
@@ -907,7 +908,7 @@ class _Results:
         if self.begun: _sweep(self.out, self.begun)
         self.file = _open_journal(self.out/_JOURNAL, self.size)
         self._append(dict(begin=dict(zip(names, map(_picture, paths)))))
-        os.fsync(self.file.fileno())
+        with writing(self.out/_JOURNAL): os.fsync(self.file.fileno())
         for p,n in zip(paths, names):
             line = self.done.get(n)
             done = line and _is_done(line, p, self.out, settings)
@@ -918,8 +919,9 @@ class _Results:
 @patch
 def _append(self:_Results, doc):
     "Append a line to the journal."
-    self.file.write((json.dumps(doc, allow_nan=False) + '\n').encode())
-    self.file.flush()
+    with writing(self.out/_JOURNAL):
+        self.file.write((json.dumps(doc, allow_nan=False) + '\n').encode())
+        self.file.flush()
 
 @patch
 def add(self:_Results, row, key, files):

@@ -3,7 +3,7 @@ from typing import Any
 __all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
 import json, math, mmap, os, re, shutil
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial, reduce
 from operator import or_
 from pathlib import Path
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from fastcore.meta import FixSigMeta
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from scipy import ndimage
-from .core import SHIPPED, InputError, check_exists, digest, digest_file, folder_lock, plain, pstream, read_json, read_text, to_csv, to_json, unguard, write_json, write_text
+from .core import SHIPPED, InputError, check_exists, digest, digest_file, folder_lock, plain, pstream, read_json, read_text, to_csv, to_json, unguard, write_json, write_text, writing
 from .data import match_table, provenance
 from .images import dhash, read_img, read_picture, split_suffix
 from .metrics import head_circumference

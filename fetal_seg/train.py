@@ -409,9 +409,10 @@ def resume(self:RunFolder,
     f, old = self.run/'last.safetensors', self.run/'last.pth'
     if not os.path.lexists(f):
         if not old.exists(): return
-        raise InputError(old, 'this checkpoint of an earlier version is a pickle, which can run '
-                         'programs, and is not opened', 'choose another run folder; with --init '
-                         f'{self.run} it starts from the best weights of this one')
+        raise InputError(
+            old, 'this checkpoint of an earlier version is a pickle, which can run '
+            'programs, and is not opened', 'choose another run folder; it can start from '
+            'the weights of this one (fetal_seg_train --init)')
     learn.create_opt()
     s, tensors = _read_checkpoint(f, learn)
     part = lambda name: {k[len(name):]: v for k,v in tensors.items() if k.startswith(name)}

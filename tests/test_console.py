@@ -70,7 +70,8 @@ def test_hard_names_and_poor_consoles(world, tmp_path, how):
     rc, out, err = run('fetal_seg_predict', *pictures, '--out', tmp_path/'a', '--json', env=env)
     assert rc == 0, err
     encoding = 'cp1252' if 'cp1252' in how.values() else 'utf-8'
-    assert [p['name'] for p in json.loads(out.decode(encoding))['predictions']] == NAMES
+    found = json.loads(out.decode(encoding))['predictions']
+    assert [Path(p['file']).stem for p in found] == NAMES
     assert not hostile(out, encoding) and not hostile(err, encoding)
     (tmp_path/'bad').mkdir()
     for n in NAMES: (tmp_path/'bad'/f'{n}.png').write_bytes(b'no picture')
