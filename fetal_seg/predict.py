@@ -737,7 +737,7 @@ _NAMINGS = (_stem, lambda p: f'{p.parent.name or p.absolute().parent.name}__{_st
 
 def _utf8(text):
     "A text as `to_csv` writes it: what is no UTF-8 becomes an escape."
-    return str(text).encode('utf-8', 'backslashreplace').decode()
+    return str(text).encode('utf-8', 'backslashreplace').decode().replace('\0', '\\x00')
 
 def _picture(path):
     "Which picture it is, whatever the working directory."
@@ -931,11 +931,14 @@ def add(self:_Results, row, key, files):
              for k,v in ((k, row.get(k)) for k in COLUMNS)}
     self._append(dict(row=dict(cells, file=_picture(row['file'])), key=key, files=files))
 
+# %% ../nbs/05b_predict.ipynb #9a9cc066
 @patch
 def finish(self:_Results):
     "Write the table and remove the journal; the rows of this call."
     other = {n: _as_row(l['row']) for n,l in self.done.items() if n not in self.call}
-    call = {n: dict(r, file=os.path.abspath(r['file'])) for n,r in self.call.items()}
+    call = {n: {k: _utf8(v) if isinstance(v, str) else v
+                for k,v in dict(r, file=os.path.abspath(r['file'])).items()}
+            for n,r in self.call.items()}
     names = {**self.rows}
     if any(not r['problem'] for r in (*other.values(), *call.values())):
         names = {**self.rows, **other, **call}

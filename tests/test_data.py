@@ -375,7 +375,7 @@ def test_exams_csv_as_people_write_them(tmp_path):
     assert part.exam_source.value_counts().to_dict() == dict(none=20, csv=10)
 
 @pytest.mark.parametrize('text,said',
-                         [('', 'no readable CSV'), ('\0\1\2', 'no readable CSV|its columns are'),
+                         [('', 'no readable CSV'), ('\0\1\2', 'byte 0 is zero'),
                           ('case|exam\nc1|1\n', 'it needs exam, and commas'),
                           ('exam\n1\n', 'it needs case'), ('case,exam\n', 'none of its 0 rows'),
                           ('case,exam\nc1,\n', 'none of its 1 rows'),
@@ -388,7 +388,7 @@ def test_exams_csv_that_cannot_be_used(text, said, tmp_path):
 
 def test_exams_csv_in_another_encoding(tmp_path):
     (tmp_path/'exams.csv').write_bytes('case,exam\nc1,Müller\n'.encode('latin-1'))
-    with pytest.raises(InputError, match='no readable CSV'):
+    with pytest.raises(InputError, match='byte 14 is no UTF-8; save it as UTF-8'):
         add_exams(strangers(5, np.random.default_rng(0)), exams=tmp_path/'exams.csv')
 
 def test_regex_exams_of_paths():

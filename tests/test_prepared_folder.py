@@ -69,7 +69,7 @@ BAD = {  # values that no row may have, by column
     'split': ('', 'test ', 'validation', '..', '../train', '/etc', 'Train', '.'), 'exam': ('',),
     'image_sha256': ('x', 'A'*64, '0'*63), 'dhash': ('x', '0'*15, 'g'*16),
     'look': ('x', 'A'*255, ' '*256), 'case': ('', '.', '..', '../x', 'a/b', '/etc/passwd', 'x'*251,
-                                              '../../../home/notes', 'a\0b', 'train/images/x')
+                                              '../../../home/notes', 'train/images/x')
 }
 
 @pytest.mark.parametrize('column', BAD)
@@ -125,7 +125,7 @@ def test_a_mark_before_the_table_changes_no_value(folder, world):
     data = (folder/'cases.csv').read_bytes()
     (folder/'cases.csv').write_bytes(b'\xef\xbb\xbf' + data.replace(b'\n', b'\r\n'))
     pd.testing.assert_frame_equal(read_cases(folder), read_cases(world/'prepared'))
-    assert [name for name,_ in find_changes(folder)] == ['cases.csv']   # but it was touched
+    assert find_changes(folder) == []   # as an editor may save it
 
 def test_columns_of_the_users_own_are_read(folder):
     save(folder, rows(folder).assign(note="'=1", flag=['True', ''] + ['']*14, n=['1', '']*8))
