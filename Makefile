@@ -1,7 +1,7 @@
 # Everything a developer does, one target each. Needs GNU make, git and Python 3.11 or newer with venv.
 #
 #   PYTHON=python3.12    the Python that .venv is made with (only when .venv is made)
-#   ARGS="..."           passed on to the command of demo, test, book, bench
+#   ARGS="..."           passed on to the command of demo, test, faults, book, bench
 #   TORCH_BACKEND=cpu    torch without CUDA: a far smaller download (uv's --torch-backend: cpu, cu126, auto, ...)
 
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 TORCH_BACKEND ?=
 
-.PHONY: help .venv demo test measure book export readme docs bench clean clean-venv
+.PHONY: help .venv demo test faults measure book export readme docs bench clean clean-venv
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_.-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(STAMP) ## The whole job on simulated pictures, into demo/ (ARGS="--raw D
 
 test: $(STAMP) ## Every check; the last line says N passed, M failed (ARGS="--help" for parts of it)
 	@$(BIN)/python tools/check.py $(ARGS)
+
+faults: $(STAMP) ## Hostile inputs, all of them: a table of what became of each (ARGS="--group c")
+	@$(BIN)/python tests/faults/corpus.py $(ARGS)
 
 measure: $(STAMP) ## How long cells, functions and lines are, beside fastai's
 	@$(BIN)/python tools/measure.py $(ARGS)

@@ -8,13 +8,14 @@ __all__ = ['LEVELS', 'ONE_REGION', 'ANY_REGIONS', 'PRICE', 'PIXELS', 'WHEN', 'nl
            'Calibration', 'plot_reliability', 'plot_sweep', 'risk_coverage', 'plot_risk']
 
 # %% ../nbs/05c_calibrate.ipynb #cdd2bbea
+from contextlib import nullcontext
 from functools import partial
 import warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage
-from .core import InputError, write_json
+from .core import InputError, folder_lock, write_json
 from .metrics import score
 from .predict import Predictor, check_post, fit_familiar, prepared_facts, sigmoid
 from .geometry import boundary_band, picture_part, warp_mask
@@ -170,6 +171,13 @@ def calibrate(
     candidates=None, # Steps to choose from, the simplest first; None: `post_candidates`
 )->dict: # temperature, threshold, post and fitted_on, as they were written into predictor.json
     "Fit temperature, threshold and the steps after it of a run; write them into predictor.json."
+    # without a folder there is nothing to lock, and `Predictor` says so
+    with folder_lock(run) if Path(run).is_dir() else nullcontext():
+        return _fit_run(run, prepared, split, levels, post, candidates)
+
+# %% ../nbs/05c_calibrate.ipynb #cf5e7c01
+def _fit_run(run, prepared, split, levels, post, candidates):
+    "`calibrate`, while the run folder is ours."
     table, predictor = read_cases(prepared), Predictor(run)
     cases = table[table.split == split]
     if post is not None: candidates = [check_post(post)]
@@ -217,7 +225,8 @@ def _familiar(predictor, prepared, table):
     "What the training pictures look like; None where there are none."
     trained = table[table.split == 'train']
     if trained.empty: return None
-    return fit_familiar(prepared_facts(prepared, trained, predictor.size))
+    familiar = fit_familiar(prepared_facts(prepared, trained, predictor.size))
+    return familiar if familiar['limit'] > 0 else None   # one picture has no spread
 
 # %% ../nbs/05c_calibrate.ipynb #d2ab1887
 def _note_tuned(run, predictor, cases)->int: # How many of them were trained on

@@ -1,13 +1,14 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
 __all__ = ['LEVELS', 'ONE_REGION', 'ANY_REGIONS', 'PRICE', 'PIXELS', 'WHEN', 'nll', 'fit_temperature', 'grid_logits', 'Sweep', 'one_region_each', 'post_candidates', 'choose_post', 'calibrate', 'reliability', 'calibration_error', 'Calibration', 'plot_reliability', 'plot_sweep', 'risk_coverage', 'plot_risk']
+from contextlib import nullcontext
 from functools import partial
 import warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage
-from .core import InputError, write_json
+from .core import InputError, folder_lock, write_json
 from .metrics import score
 from .predict import Predictor, check_post, fit_familiar, prepared_facts, sigmoid
 from .geometry import boundary_band, picture_part, warp_mask
@@ -58,6 +59,9 @@ def choose_post(sweeps: dict, least: float=..., price: float=...) -> tuple:
     ...
 
 def calibrate(run, prepared, split: str=..., levels=..., post=..., candidates=...) -> dict:
+    ...
+
+def _fit_run(run, prepared, split, levels, post, candidates):
     ...
 
 def _sweep_cases(predictor, prepared, cases, candidates, levels):

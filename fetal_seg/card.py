@@ -12,18 +12,19 @@ import numpy as np, pandas as pd
 from .core import InputError, atomic_path, counted, read_json, write_json, write_text
 from .images import read_img
 from .metrics import interval_text, summarise
-from .predict import Predictor, find_weights, read_contract, unlike_rates
-from .preprocess import case_path, read_cases
+from .predict import Predictor, find_weights, unlike_rates
+from .preprocess import case_path, read_about, read_cases
+from .runs import check_finite, check_weights, read_contract, read_log, read_training
 from .seen import Seen, is_seen, judged, read_seen, seen_note
 
 # %% ../nbs/06a_card.ipynb #a9b8063c
 def _read_training(run, about, prepared):
     "train.json of a run, if it was trained on this prepared folder."
-    t = read_json(run/'train.json', 'file that the training writes')
+    t = read_training(run/'train.json')
     if t['setup']['prepared_key'] != about['key']:
         raise InputError(prepared, f'this is not what {run} was trained on',
                          'prepare it with the same arguments, or name the other prepared folder')
-    if 'data' not in t:
+    if t.get('data') is None:
         raise InputError(run/'train.json', 'it says nothing of the data: an older version wrote it',
                          'call fetal_seg_train once more with the same arguments; it notes them')
     return t
@@ -34,9 +35,9 @@ def training_facts(
 )->dict: # cases and exams by split, digests, recipe, environment, best epoch and its Dice
     "What the card says of data and training; `hc18`: cases that the provenance table knows."
     run, cases = Path(run), read_cases(prepared)
-    about = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    about = read_about(prepared)
     t = _read_training(run, about, prepared)
-    log, data, how = pd.read_csv(run/'log.csv'), t['data'], t['setup']
+    log, data, how = read_log(run/'log.csv'), t['data'], t['setup']
     best, splits = log.loc[log.dice.idxmax()], data['splits']
     of_data = ('format', 'prepared_key', 'canvas', 'mode')
     return dict(cases={k: v['cases'] for k,v in splits.items()},
@@ -174,13 +175,15 @@ def model_card(
     notes=(), # More sections: (heading, Markdown)
 )->str: # Markdown
     "A run's model card."
-    c = read_contract(find_weights(run).parent/'predictor.json')
-    f = c['facts']
+    at = find_weights(run).parent/'predictor.json'
+    c = read_contract(at)
+    f = c.get('facts')
+    if f is None: raise InputError(at, 'no facts of data and training', 'write them: save_card')
     parts = [('What it is for', _bullets(_USE)),
              ('What the labels are', LABELS if f['hc18'] else OTHER_LABELS),
              ('Data', _data_table(f)), ('Figures', _figures(scores, how))]
     if c.get('fitted_on'): parts.append(('Calibration', _calibration_text(c)))
-    if 'unlike' in c:
+    if c.get('unlike'):
         parts.append(('Pictures unlike the training pictures', _unlike_markdown(c['unlike'])))
     parts += [*notes, ('Limits', _bullets(LIMITS + HC18_LIMITS*bool(f['hc18']))),
               ('Recipe', _recipe_text(f)), ('Environment', _facts_table(f['environment'].items()))]
@@ -218,7 +221,9 @@ def save_card(
 def _halved(f):
     "The weights of a file in half precision; vectors stay as they are."
     from safetensors.numpy import load_file
-    weights = {k: v.astype(np.float16) if v.ndim > 1 else v for k,v in load_file(f).items()}
+    check_weights(f, read_contract(f.parent/'predictor.json')['network'])
+    weights = {k: v.astype(np.float16) if v.ndim > 1 else v
+               for k,v in check_finite(f, load_file(f)).items()}
     for k,v in weights.items():
         if np.isfinite(v).all(): continue
         raise InputError(f, f'{k} has numbers that half precision cannot hold',

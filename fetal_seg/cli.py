@@ -6,7 +6,8 @@
 __all__ = ['get_parser', 'scores_text']
 
 # %% ../nbs/09_cli.ipynb #1a936fc4
-import argparse, os, sys
+import argparse, errno, os, signal, sys, threading
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
@@ -32,6 +33,9 @@ SCHEDULER_HELP = (
     'do the work on this Dask cluster, such as tcp://host:8786; its workers must see the same '
     'folders')
 RAW_HELP = 'the raw folder, as downloaded; else the variable FETAL_SEG_DATA names it'
+NO_CHECK_HELP = (
+    'do not see first whether the prepared files are as they were written (0.4 s for 1,000 '
+    'cases)')
 
 # %% ../nbs/09_cli.ipynb #e2f5d27c
 def get_parser(
@@ -47,31 +51,82 @@ def get_parser(
 # %% ../nbs/09_cli.ipynb #746adb59
 def _os_text(e):
     "What the operating system refused, in one line with a remedy."
-    return (f'{e.filename or "a file"}: {e.strerror or e}; check the path, its permissions and '
-            'the space on the disk')
+    remedy = 'check the path, its permissions and the space on the disk'
+    if e.errno == errno.ENAMETOOLONG: remedy = 'choose a shorter name'
+    return f'{e.filename or "a file"}: {e.strerror or e}; {remedy}'
+
+class _Terminated(KeyboardInterrupt):
+    "SIGTERM: a command ends as by Ctrl-C."
+
+@contextmanager
+def _heeding_sigterm():
+    "While a block runs, SIGTERM is an exception; a second one ends the process at once."
+    def end(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+    mine = threading.current_thread() is threading.main_thread()
+    if mine: before = signal.signal(signal.SIGTERM, end)
+    try: yield
+    finally:
+        if mine: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+# %% ../nbs/09_cli.ipynb #407d0694
+# commands that, called again, go on where they were
+_RESUMED = ('demo', 'download', 'prepare', 'train', 'crossval', 'predict')
+
+def _attempt(f, name, argv):
+    "Call a command; what goes wrong is one line."
+    import warnings
+    from fetal_seg.core import InputError
+    def tell(message, *where, **kw):   # one line, without the place in the code
+        print(f'{name}: warning: {" ".join(str(message).split())}', file=sys.stderr)
+    try:
+        with warnings.catch_warnings(), _heeding_sigterm():
+            # of libraries, not of ours
+            warnings.filterwarnings('ignore', category=FutureWarning)
+            warnings.showwarning = tell
+            return f(argv)
+    except InputError as e: message = str(e)
+    except OSError as e: message = _os_text(e)
+    except KeyboardInterrupt as e:
+        resumed = name.removeprefix('fetal_seg_') in _RESUMED
+        then = 'run the same command again to go on' if resumed else 'nothing is half written'
+        print(f'\ninterrupted; {then}', file=sys.stderr)
+        return 143 if isinstance(e, _Terminated) else 130
+    print(f'{name}: {" ".join(message.split())}', file=sys.stderr)
+    return 2
+
+# %% ../nbs/09_cli.ipynb #d8f68297
+@contextmanager
+def _consoles():
+    "Standard output, safe as standard error is, while a block runs."
+    from fetal_seg.core import Console
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Console(sys.stdout), Console(sys.stderr, moves=True)
+    try: yield sys.stdout
+    finally: sys.stdout, sys.stderr = before
+
+def _arrived(name, out, status):
+    "The exit status, when what was printed has arrived or has not."
+    for stream in (out, sys.stderr): stream.flush()
+    if out.fault is None: return status
+    if isinstance(out.fault, BrokenPipeError): return status or 141
+    why = out.fault.strerror
+    print(f'{name}: standard output: {why}; redirect it to where there is room', file=sys.stderr)
+    return 2
 
 def _command(f):
     "Run a command: bad input is one line and exit status 2."
     @wraps(f)
     def run(argv=None)->int:
-        import warnings
-        from fetal_seg.core import InputError
-        name = f.__doc__.split(':')[0]
-        def tell(message, *where, **kw):   # one line, without the place in the code
-            print(f'{name}: warning: {" ".join(str(message).split())}', file=sys.stderr)
-        try:
-            with warnings.catch_warnings():
-                # of libraries, not of ours
-                warnings.filterwarnings('ignore', category=FutureWarning)
-                warnings.showwarning = tell
-                return f(argv)
-        except InputError as e: message = str(e)
-        except OSError as e: message = _os_text(e)
-        except KeyboardInterrupt:
-            print('\ninterrupted; run the same command again to go on', file=sys.stderr)
-            return 130
-        print(f'{name}: {" ".join(message.split())}', file=sys.stderr)
-        return 2
+        name, early = f.__doc__.split(':')[0], False
+        with _consoles() as out:
+            if out.fault: return _arrived(name, out, 2)
+            try: status = _attempt(f, name, argv)
+            except SystemExit as e: status, early = e.code, True   # --help, or a wrong option
+            status = _arrived(name, out, status)
+        if early: raise SystemExit(status)
+        return status
     return run
 
 # %% ../nbs/09_cli.ipynb #02211740
@@ -217,8 +272,8 @@ def _prepare_parser():
 # %% ../nbs/09_cli.ipynb #8eb4ed1e
 def _prepared_facts(cases, out):
     "What `prepare` did, as --json prints it."
-    from fetal_seg.core import read_json
-    about = read_json(Path(out)/'prepare.json')
+    from fetal_seg.preprocess import read_about
+    about = read_about(out)
     return dict(layout=cases.layout.iloc[0], annotation=about['annotation'],
                 annotation_by=about['annotation_by'], methods=cases.method.value_counts().to_dict(),
                 cases=len(cases), exams=cases.exam.nunique(),
@@ -303,14 +358,17 @@ def verify(
 )->int: # Exit status
     "fetal_seg_verify: check a raw or a prepared folder."
     a = _verify_parser().parse_args(argv)
+    from fetal_seg.results import check_ours
     from fetal_seg.verify import is_prepared, verify
     folder = _raw_folder(a.folder)
     of_raw = dict(layout=a.layout, annotation=a.annotation, region=a.region, exams=a.exams,
                   split=a.split, seed=a.seed)
     if is_prepared(folder): of_raw = {}
+    page = bool(a.out) and a.out.endswith('.html')
+    if a.out: check_ours(a.out, 'verification' if page else 'findings')   # before an hour of work
     v = verify(folder, workers=_n_workers(a.workers), margin=a.margin, **of_raw)
     if a.out:
-        save = v.save_html if a.out.endswith('.html') else v.save
+        save = v.save_html if page else v.save
         save(a.out)
     _show(v.to_dict(), str(v), a.json)
     return 0 if v.ok else 1
@@ -354,6 +412,7 @@ def _train_parser():
     add('--seed', type=int, default=0, help='of weights, order and augmentation')
     add('--log', action='append', default=[], choices=('tensorboard', 'wandb'),
         help='log there too (the table log.csv is written always); may be given twice')
+    add('--no-check', action='store_true', help=NO_CHECK_HELP)
     add('--json', action='store_true', help='print the best epoch as JSON')
     return p
 
@@ -375,7 +434,7 @@ def train(
     from fetal_seg.distributed import get_rank
     log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs,
                 lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience,
-                scale=a.scale, small=a.small, loggers=a.log)
+                scale=a.scale, small=a.small, loggers=a.log, check=not a.no_check)
     if get_rank(): return 0
     _finish_run(a.run, a.prepared)
     best = log.loc[log.dice.idxmax()].to_dict()
@@ -434,14 +493,14 @@ def crossval(
 )->int: # Exit status
     "fetal_seg_crossval: cross-validation by exam."
     a = _crossval_parser().parse_intermixed_args(argv)
-    from fetal_seg.core import read_json
+    from fetal_seg.eval import read_summary
     from fetal_seg.pipeline import crossval
     # all others are called as `crossval` calls them: its own, those of `prepare`, entries of the
     # recipe
     named = ('raw', 'out', 'workers', 'json')
     options = {n: v for n,v in vars(a).items() if n not in named}
     crossval(_raw_folder(a.raw), a.out, workers=_n_workers(a.workers), **options)
-    summary = read_json(Path(a.out)/'summary.json')
+    summary = read_summary(Path(a.out)/'summary.json')
     _show(summary, scores_text(summary), a.json)
     return 0
 
@@ -477,7 +536,10 @@ def _add_formats(add):
 def _predict_parser():
     "What the prediction takes."
     p = get_parser('fetal_seg_predict', 'Write a heatmap, a mask and an overlay of each picture, '
-                   "at the picture's own size, and one table, predictions.csv.")
+                   "at the picture's own size, and one table, predictions.csv. Rows and pictures "
+                   'of earlier calls stay in the folder, files of others are never overwritten, '
+                   'and the same command again goes on where an interrupted one stopped. Of two '
+                   'at once the second waits for a minute, and is then refused.')
     add = p.add_argument
     add('pictures', nargs='+', metavar='PICTURE',
         help='pictures, or folders of pictures (annotations among them are passed over)')
@@ -547,7 +609,7 @@ def _picture_line(r, out):
     # NaN where the spacing is unknown
     if r.circumference_mm == r.circumference_mm:
         line += f', circumference {r.circumference_mm:.1f} mm'
-    return line + (f'  [{r.warnings}]' if r.warnings else '')
+    return (line + (f'  [{r.warnings}]' if r.warnings else '')).replace('\n', '\\u000a')
 
 def _predicted_text(table, written, out):
     "What was predicted and written, as a person reads it."
@@ -573,8 +635,8 @@ def predict(
     post = _check_predict(a)
     paths = _list_pictures(a.pictures)
     exports = dict(labelme=a.labelme, coco=a.coco, hc18=a.hc18, dicom_seg=a.dicom_seg)
-    distinct = {p.absolute(): p for p in map(Path, paths)}
-    check_exports(a.out, result_names(list(distinct.values())), **exports)
+    distinct = {os.path.abspath(p): p for p in map(Path, paths)}
+    check_exports(a.out, result_names(list(distinct.values()), a.out), **exports)
     predictor = _get_predictor(a, post)
     table = predict_files(predictor, paths, a.out, a.spacing, 'predict', a.workers, a.scheduler)
     bad = table[table.problem != '']
@@ -594,6 +656,7 @@ def _add_run_masks(add):
         help='a run folder; "shipped": the weights that come with the library')
     add('--prepared', metavar='DIR', help='the prepared folder whose cases are scored')
     add('--split', default='test', help='with --run: train, valid or test')
+    add('--no-check', action='store_true', help='with --run: ' + NO_CHECK_HELP)
     add('--pred', metavar='DIR',
         help='masks: NAME_mask.png (united with NAME_mask_1.png, ...) or NAME.png, at the size '
         'of the annotations')
@@ -668,9 +731,6 @@ def _read_against(a):
     t = read_scores(a.against)
     if t.empty or t.dice.isna().all():
         raise InputError(a.against, 'it has no scores', 'give the scores.csv of fetal_seg_eval')
-    if t.case.duplicated().any():
-        raise InputError(a.against, f'the case {t.case[t.case.duplicated()].iloc[0]} twice',
-                         'keep one row a case')
     if not a.prepared: return t
     cases = read_cases(a.prepared)
     if not set(t.case) & set(cases.case[cases.split == a.split]):
@@ -695,15 +755,16 @@ def _evaluate_run(a):
     from fetal_seg.detect import Froc
     from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
+    from fetal_seg.runs import read_log
     predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
     calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc()
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate',
-                      watch=(calibration, sweep, froc))
+                      watch=(calibration, sweep, froc), check=not a.no_check)
     how = dict(run=str(predictor.weights), weights_sha256=digest_file(predictor.weights),
                split=a.split, threshold=predictor.threshold, temperature=predictor.temperature,
                post=list(predictor.post))
     page = dict(predictor=predictor, prepared=a.prepared,
-                log=pd.read_csv(log) if log.exists() else None, calibration=calibration,
+                log=read_log(log) if log.exists() else None, calibration=calibration,
                 sweep=sweep, froc=froc)
     return scores, pd.DataFrame(columns=['case', 'reason']), how, page
 
@@ -720,7 +781,7 @@ def _evaluate_masks(a):
     return scores, problems, how, page
 
 def _write_evaluation(out, scores, summary, page):
-    "The four files; the page last."
+    "The four files."
     from fetal_seg.core import to_csv, write_json, write_text
     from fetal_seg.eval import save_report, summary_markdown
     write_text(out/'scores.csv', to_csv(scores))
@@ -729,23 +790,31 @@ def _write_evaluation(out, scores, summary, page):
     save_report(out/'report.html', scores, **page)
 
 # %% ../nbs/09_cli.ipynb #0a61aa19
-@_command
-def evaluate(
-    argv:list=None, # Arguments; those of the command line where None
-)->int: # Exit status
-    "fetal_seg_eval: score a run on a prepared folder, or masks against annotations."
-    a = _evaluate_parser().parse_args(argv)
+def _scored(a, against):
+    "Scores, problems, the summary, and what the report needs."
     from fetal_seg.eval import summary
-    _check_evaluate(a)
-    against = _read_against(a) if a.against else None
     scores, problems, how, page = _evaluate_run(a) if a.run else _evaluate_masks(a)
     judges = {k: page.get(k) for k in ('calibration', 'sweep', 'froc')}
     if against is not None:
         how['compared_with'] = a.against
         _check_shared(a.against, against, scores)
-    s = dict(summary(scores, **judges, against=against, **how),
-             problems=problems.to_dict('records'))
-    if a.out: _write_evaluation(Path(a.out), scores, s, dict(page, against=against))
+    s = summary(scores, **judges, against=against, **how)
+    return scores, problems, dict(s, problems=problems.to_dict('records')), page
+
+# %% ../nbs/09_cli.ipynb #cbd2fb73
+@_command
+def evaluate(
+    argv:list=None, # Arguments; those of the command line where None
+)->int: # Exit status
+    "fetal_seg_eval: score a run on a prepared folder, or masks against annotations."
+    from contextlib import nullcontext
+    a = _evaluate_parser().parse_args(argv)
+    from fetal_seg.results import results_folder
+    _check_evaluate(a)
+    against = _read_against(a) if a.against else None
+    with results_folder(a.out) if a.out else nullcontext() as new:
+        scores, problems, s, page = _scored(a, against)
+        if a.out: _write_evaluation(new, scores, s, dict(page, against=against))
     report = f'\nreport: {Path(a.out)/"report.html"}' if a.out else ''
     _show(dict(s, scores=scores.to_dict('records')), scores_text(s, problems) + report, a.json)
     return 1 if len(problems) else 0
@@ -762,7 +831,9 @@ def _number(v):
 
 def _metric_lines(summary):
     "One line for each metric."
-    for m,s in summary.items():
+    from fetal_seg.metrics import METRICS
+    for m in [*METRICS, *(k for k in summary if k not in METRICS)]:   # whatever their order
+        s = summary.get(m)
         if not isinstance(s, dict) or 'mean' not in s: continue
         yield (f'{m:<15} mean {_number(s["mean"])} ({_ends(s)}), median {_number(s["median"])}, '
                f'range {_number(s["min"])} to {_number(s.get("max"))}')
@@ -848,7 +919,8 @@ def _export_parser():
     "What the export takes."
     p = get_parser('fetal_seg_export', 'Write a network as an ONNX file, with its input contract '
                    '(JSON) beside it; both are kept only if onnxruntime and torch agree within '
-                   '1e-4.')
+                   '1e-4. An earlier export of this name is replaced, a file of somebody else is '
+                   'not. Of two at once the second waits for a minute, and is then refused.')
     add = p.add_argument
     add('weights', nargs='?', metavar='RUN',
         help='a run folder, or the weights file in it; not given, the weights that come with '

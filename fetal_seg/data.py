@@ -13,16 +13,18 @@ __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'SPACINGS', 'MAX_BI
            'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
-import os, re, warnings
+import csv, os, re, warnings
 from bisect import bisect
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
+from .bounds import read_bytes
 from .core import (ASSETS, InputError, check_exists, counted, digest, digest_file, pmap,
-                            unit_hash)
+                            read_text, unit_hash)
 from .copies import copy_groups, look
 from .images import (NO_PICTURE, STUDY, SUFFIXES, dhash, nfc, read_picture, split_suffix,
                               to_uint8, why_passed)
@@ -374,19 +376,30 @@ def name_cases(
     return [names[f] if count[names[f].lower()] == 1 else _NAMINGS[-1](f) for f in files]
 
 # %% ../nbs/00_data.ipynb #b723c302
-def _separator(path):
+def _separator(text):
     "What parts a table's columns: a comma, unless its first line has none but ; or tabs."
-    first = Path(path).read_bytes().partition(b'\n')[0]
-    return next((s.decode() for s in (b';', b'\t') if s in first and b',' not in first), ',')
+    first = text.partition('\n')[0]
+    return next((s for s in (';', '\t') if s in first and ',' not in first), ',')
 
+def _check_lines(path, text, mark):
+    "Raise where a line has fewer cells than the first one: what is missing is not known."
+    reader = csv.reader(StringIO(text, newline=''), delimiter=mark, skipinitialspace=True)
+    n = len(next(reader, []))
+    for line in reader:
+        if line and len(line) < n:
+            raise InputError(path, f'line {reader.line_num} has {len(line)} of {n} cells',
+                             'complete it, or take it out')
+
+# %% ../nbs/00_data.ipynb #4a2b31a7
 def read_table(
     path, # A CSV
     needs, # The columns that it must have
 )->pd.DataFrame: # All columns as text, NaN where empty
     "Read a table of the user's, or say in one line why it cannot be used."
     try:
-        t = pd.read_csv(check_exists(path, 'table'), sep=_separator(path), dtype=str,
-                        encoding='utf-8-sig', skipinitialspace=True)
+        text = read_text(path, 'table')
+        _check_lines(path, text, mark := _separator(text))
+        t = pd.read_csv(StringIO(text), sep=mark, dtype=str, skipinitialspace=True)
     except InputError: raise
     except Exception as e:
         raise InputError(path, f'this is no readable CSV ({e})'.replace('\n', ' '),
@@ -615,11 +628,7 @@ def passed_text(
 # %% ../nbs/00_data.ipynb #449254d5
 def _read_bytes(path):
     "A file's bytes, or one line that says why not."
-    try: return check_exists(path).read_bytes()
-    except InputError: raise
-    except OSError as e:
-        raise InputError(path, f'this file cannot be read ({e.strerror})',
-                         'get the right to read it, or take it out') from e
+    return read_bytes(path, 'get the right to read it, or take it out')
 
 def _drawn_entries(raw, refs, shape, region):
     "What documents say of a picture: (mask; bytes that identify it, a list)."

@@ -6,14 +6,15 @@
 __all__ = ['STRATA', 'USE', 'NOTICE', 'SIMULATED', 'DETECTED', 'evaluate', 'Threshold', 'best_threshold', 'list_masks',
            'known_facts', 'folder_kinds', 'folder_regions', 'MaskFolders', 'open_folders', 'doubtful_kinds',
            'evaluate_folders', 'odd_annotations', 'all_strata', 'plot_pairs', 'pick_cases', 'draw_prepared',
-           'draw_folders', 'summary', 'figures_of', 'headline', 'shown_intervals', 'markdown_table', 'summary_markdown',
-           'detection_text', 'detected_line', 'save_report']
+           'draw_folders', 'summary', 'FigureEntry', 'SummaryFile', 'read_summary', 'figures_of', 'headline',
+           'shown_intervals', 'markdown_table', 'summary_markdown', 'detection_text', 'detected_line', 'save_report']
 
 # %% ../nbs/06_eval.ipynb #3da50d64
 import re, warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 import numpy as np, pandas as pd
+from pydantic import Field
 from .calibration import plot_reliability, plot_risk, plot_sweep, risk_coverage
 from .core import InputError, check_exists, counted, digest, progress, write_text
 from .data import ANNOTATION, exams_by_name, given_exams, provenance
@@ -26,9 +27,12 @@ from .metrics import summarise
 from .predict import Predictor, postprocess, sigmoid
 from .predict import soft_dice_confidence
 from .geometry import invert
-from .preprocess import PreparedCase, case_path, check_kind, enclosed_share, read_cases
+from .preprocess import PreparedCase, case_path, check_digests, check_kind
+from .preprocess import enclosed_share, read_cases
 from .geometry import warp
 from .preprocess import read_mask, to_input, to_mask
+from .results import check_ours, check_settled
+from .schema import Record, check_record, read_record
 from .seen import is_seen, judged, seen_note
 
 # %% ../nbs/06_eval.ipynb #0e5974eb
@@ -41,10 +45,12 @@ def evaluate(
     # What is shown each case: a `Calibration`, a `Sweep`, or anything with
     # `add(logits, heatmap, truth, exam)`; for a `Predictor` only
     watch=(),
+    check:bool=True, # First see whether the files are as `prepare` wrote them: `check_digests`
 )->pd.DataFrame: # One row a case: what is known of it, and what `score_case` gives
     """Score every case of a split at its original size: case, exam, split, spacing (mm per pixel),
     method (of the mask), seen (`Predictor.seen`) and sdc (of a `Predictor`), and the scores."""
     cases = _cases_of(predictor, prepared, split)
+    if check: check_digests(prepared, (split,), ('images', 'full_masks'))
     labelled = 'label' in cases and (cases.label != '').any()
     fresh = set(judged(cases).case)   # a judge looks at unseen cases, where there are any
     rows, sure = [], isinstance(predictor, Predictor)
@@ -615,8 +621,11 @@ def draw_folders(
     from fetal_seg.report import error_map
     f = folders or open_folders(pred, truth, annotation, region)
     def draw(s):
-        pair = f.preds.get(s.case), f.truths[s.case]
-        return error_map(*_read_both(*pair, f.kinds, f.regions)[:2])
+        pred, truth = f.preds.get(s.case), f.truths[s.case]
+        try: both = _read_both(pred, truth, f.kinds, f.regions)
+        except (InputError, OSError):   # it was scored as a miss
+            both = _read_both(None, truth, f.kinds, f.regions)
+        return error_map(*both[:2])
     return draw
 
 # %% ../nbs/06_eval.ipynb #aa96f9bb
@@ -681,6 +690,52 @@ def _with_seen(out, scores):
     if len(old) and old.all(): return dict(cases=0, exams=0, missed=0, seen_note=note, seen=out)
     seen = dict(seen=summarise(scores[old])) if old.any() else {}
     return dict(out, seen_note=note, **seen)
+
+# %% ../nbs/06_eval.ipynb #eaf37caf
+_Figure = Annotated[float, Field(ge=-1e12, le=1e12)]|None
+
+class FigureEntry(Record):
+    "A figure over cases with its interval; null where it is not known."
+    mean:_Figure
+    low:_Figure
+    high:_Figure
+    median:_Figure
+    min:_Figure
+    max:_Figure = None
+
+# %% ../nbs/06_eval.ipynb #3d294de9
+_Number = Annotated[int, Field(ge=0, le=10**12)]
+
+class SummaryFile(Record):
+    "summary.json: counts, the figures that were known, and how the cases were scored."
+    cases:_Number|None = None
+    exams:_Number|None = None
+    missed:_Number|None = None
+    how_scored:dict|None = None
+    dice:dict[str, float|int|None]|None = None
+    strata:list[dict]|None = None
+    problems:list[dict]|None = None
+    warnings:list[dict]|None = None
+    seen_note:str|None = None
+    seen:dict|None = None
+    network:dict|None = None
+    fixed_threshold:dict|None = None
+    folds:Annotated[int, Field(ge=2, le=10**6)]|None = None
+    folds_finished:list[_Number]|None = None
+
+# %% ../nbs/06_eval.ipynb #a917c60c
+def read_summary(
+    path, # summary.json of fetal_seg_eval, fetal_seg_demo or a cross-validation
+)->dict: # As it was written
+    "A summary, checked."
+    remedy = 'run fetal_seg_eval again'
+    doc = read_record(check_settled(path), SummaryFile, 'summary', remedy)
+    lacks = [k for k in ('cases', 'exams', 'missed', 'dice_pooled') if k not in doc]
+    if lacks and 'network' not in doc: raise InputError(path, f'no {lacks[0]}', remedy)
+    for name,entry in doc.items():
+        if isinstance(entry, dict) and 'mean' in entry:
+            check_record(f'{path}: {name}', entry, FigureEntry, 'summary', remedy)
+    return doc
 
 # %% ../nbs/06_eval.ipynb #c703a8bb
 def figures_of(
@@ -869,7 +924,8 @@ def save_report(
     pictures:int=200, # Cases whose picture is in the page, the worst first (30 KB each)
     width:int=1440, # Of the worst, median and best, pixels; others: two thirds
 )->Path: # `path`
-    "Write the evaluation as one self-contained page."
+    "Write the evaluation as one self-contained page; a page of others is not overwritten."
+    check_ours(path, 'report')
     panes = draw is None and predictor is not None and prepared is not None
     draw, fresh = draw_prepared(predictor, prepared) if panes else draw, judged(scores)
     names = {} if draw is None else _names(fresh, pictures)

@@ -13,7 +13,7 @@ __all__ = ['FILLS', 'MOST', 'VIA_LABELS', 'VIA_COLUMNS', 'DOCUMENTS', 'ENDINGS',
            'check_seg', 'write_predictions']
 
 # %% ../nbs/00c_exchange.ipynb #5867d24b
-import base64, binascii, csv, io, json, math, os, re, unicodedata, warnings
+import base64, binascii, csv, io, json, math, os, re, threading, unicodedata, warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 import numpy as np
 from scipy import ndimage
+from .bounds import BOUNDS, limit, read_bytes
 from .core import (
     InputError, atomic_path, check_exists, digest, read_json, to_json, write_json, write_text)
 from .images import is_dicom, read_img, read_picture
@@ -48,10 +49,13 @@ def fill_ellipse(
     shape, # (H, W) of the picture, in pixels
 )->np.ndarray: # (H, W) bool
     "The pixels whose centre is inside an ellipse."
-    x, y, rx, ry, angle = ellipse
+    (x, y, rx, ry, angle), out = ellipse, np.empty(shape, bool)
     dx, dy = np.arange(shape[1])[None] + 0.5 - x, np.arange(shape[0])[:,None] + 0.5 - y
-    c, s = math.cos(angle), math.sin(angle)
-    return ((dx*c + dy*s)/rx)**2 + ((dy*c - dx*s)/ry)**2 <= 1
+    c, s, n = math.cos(angle), math.sin(angle), max(1, 2**20//max(1, shape[1]))
+    for i in range(0, shape[0], n):   # in strips, which saves memory
+        d = dy[i:i+n]
+        out[i:i+n] = ((dx*c + d*s)/rx)**2 + ((d*c - dx*s)/ry)**2 <= 1
+    return out
 
 # %% ../nbs/00c_exchange.ipynb #ed00bf76
 class Shape(NamedTuple):
@@ -138,7 +142,7 @@ def check_numbers(
 )->np.ndarray: # (N,) or (N, 2) float, finite
     "Numbers that can be places in a picture, or one line that says why not."
     try: a = np.asarray(values, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(where, f'{what} has something that is no number',
                          'export it again, or mend it') from None
     if not np.isfinite(a).all() or (np.abs(a) > MOST).any():
@@ -179,6 +183,9 @@ def _polygon(where, what, label, points, least=3):
     if p.ndim != 2 or p.shape[1] != 2 or len(p) < least:
         raise InputError(where, f'{what} has {len(p) if p.ndim else 0} points with x and y',
                          f'a polygon needs {least}: draw it anew, or take it out')
+    if len(p) > BOUNDS['points']:
+        raise InputError(where, f'{what} has {len(p):,} points, more than {BOUNDS["points"]:,}',
+                         'draw it with fewer, or save it as a mask')
     return Shape(label, 'polygon', p)
 
 def _box(where, what, label, x0, y0, x1, y1):
@@ -217,6 +224,20 @@ def read_labelme(
     size = _size(path, image, doc.get('imageHeight'), doc.get('imageWidth'))
     return {'': Entry(image, size, tuple(shapes))}
 
+# %% ../nbs/00c_exchange.ipynb #a759e9ff
+_spent = threading.local()   # pixels of the masks of the document that is being read
+
+def _spend(path, what, shape):
+    "Raise where a mask is larger than a picture, or the masks of a document are too many."
+    (h, w), most = (int(n) for n in shape), limit('pixels')
+    _spent.pixels = getattr(_spent, 'pixels', 0) + h*w
+    if h*w > most:
+        raise InputError(path, f'the mask of {what} has {w}x{h} pixels, more than {most:,}',
+                         'export it again; if it is what it says, set FETAL_SEG_MAX_PIXELS')
+    if _spent.pixels > limit('masks'):
+        raise InputError(path, f'its masks have more than {limit("masks"):,} pixels together',
+                         'split it into several files, or set FETAL_SEG_MAX_MASKS')
+
 # %% ../nbs/00c_exchange.ipynb #6aca6e1e
 def _labelme_shape(path, s, what):
     label, points = _get(path, s, 'label', str, what), _get(path, s, 'points', list, what)
@@ -241,7 +262,9 @@ def _png(path, what, text):
     except binascii.Error:
         raise InputError(path, f'the mask of {what} is no base64 text',
                          'export it again, or mend it') from None
-    return read_picture(f"{path}, the mask of {what}", data).pixels > 0
+    mask = read_picture(f"{path}, the mask of {what}", data).pixels > 0
+    _spend(path, what, mask.shape)
+    return mask
 
 # %% ../nbs/00c_exchange.ipynb #33198672
 def read_coco(
@@ -321,6 +344,21 @@ def from_runs(
     counts = np.asarray(counts, int)
     return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(shape, order=order)
 
+# %% ../nbs/00c_exchange.ipynb #f60321de
+def _packed_runs(text):
+    "Run lengths out of COCO's text: five bits a letter, each run less the one two before it."
+    runs, value, shift = [], 0, 0
+    for letter in text.encode('ascii'):
+        bits = letter - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32: continue
+        if bits & 16: value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+        if not 0 <= runs[-1] < 2**31: raise ValueError
+    return runs
+
 # %% ../nbs/00c_exchange.ipynb #21c91559
 def _runs(path, what, s, size):
     "The mask of a COCO segmentation of run lengths."
@@ -333,11 +371,14 @@ def _runs(path, what, s, size):
                          'export it again, or mend it')
     shape = tuple(shape.astype(int))
     if isinstance(counts, list): return _from_counts(path, what, counts, shape)
+    _spend(path, what, shape)
     try: from pycocotools.mask import decode
     except ImportError:
         raise InputError(path, f'{what} has packed run lengths, and pycocotools is not installed',
                          "pip install 'fetal_seg[coco]'") from None
-    try: return decode(dict(size=[int(n) for n in shape], counts=counts.encode('ascii'))) > 0
+    try:
+        if sum(_packed_runs(counts)) != shape[0]*shape[1]: raise ValueError
+        return decode(dict(size=[int(n) for n in shape], counts=counts.encode('ascii'))) > 0
     except Exception as e:
         raise InputError(path, f'the run lengths of {what} cannot be unpacked ({type(e).__name__})',
                          'export it again, or mend it') from None
@@ -348,6 +389,7 @@ def _from_counts(path, what, counts, shape, order='F'):
     if n.ndim != 1 or (n < 0).any() or (n % 1).any() or n.sum() != shape[0]*shape[1]:
         raise InputError(path, f'the run lengths of {what} are for {n.sum():g} pixels, '
                          f'not for {shape[1]}x{shape[0]}', 'export it again, or mend it')
+    _spend(path, what, shape)
     return from_runs(n, shape, order)
 
 # %% ../nbs/00c_exchange.ipynb #87533d38
@@ -414,7 +456,7 @@ def read_via_csv(
         if any(r.get(k) is None for k in VIA_COLUMNS):
             raise InputError(path, f'line {n} has too few columns', 'export it again, or mend it')
         try: shape, attributes = (json.loads(r[k] or '{}') for k in VIA_COLUMNS[1:])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(path, f'a region in line {n} is no JSON',
                              'export it again; a spreadsheet may have changed it') from None
         picture = pictures.setdefault(r['filename'], dict(filename=r['filename'], regions=[]))
@@ -431,14 +473,24 @@ def parse_xml(
     def refuse(*args):
         raise InputError(path, 'it has a document type, which could hold entities',
                          'export it as "CVAT for images 1.1", which has none')
+    count = [0, 0]   # elements, depth
+    def start(*args):
+        count[0], count[1] = count[0] + 1, count[1] + 1
+        if count[0] > BOUNDS['lists'] or count[1] > 100: raise _too_many(path)
+    def end(*args): count[1] -= 1
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     try:
         parser.Parse(data, True)
-        return ElementTree.fromstring(data)
+        return ElementTree.fromstring(data)  # nosec B314: no entities came this far
     except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as e:
         if isinstance(e, InputError): raise
         raise InputError(path, f'this is no XML ({e})', 'export it again') from None
+
+def _too_many(path):
+    return InputError(path, f'more than {BOUNDS["lists"]:,} elements, or 100 in each other',
+                      'export it again, or split it into several files')
 
 # %% ../nbs/00c_exchange.ipynb #6bf1754a
 def read_cvat(
@@ -530,12 +582,15 @@ def read_document(
 def _read_document(path, changed, size):
     "A document that has so many bytes and was changed then."
     path = Path(path)
-    try: data = path.read_bytes()
-    except OSError as e:
-        raise InputError(path, f'this file cannot be read ({e.strerror})',
-                         'get the right to read it, or take it out') from None
+    data = read_bytes(path, 'get the right to read it, or take it out', 'document')
     read = {'.csv': _csv_document, '.xml': _xml_document}.get(path.suffix.lower(), _json_document)
-    return read(path, data)
+    _spent.pixels = 0
+    document = read(path, data)
+    for e in document.entries.values() if document else ():
+        if len(e.shapes) > BOUNDS['shapes']:
+            raise InputError(path, f'{e.image} has {len(e.shapes):,} shapes, more than '
+                             f'{BOUNDS["shapes"]:,}', 'export it again, or draw them as one mask')
+    return document
 
 # %% ../nbs/00c_exchange.ipynb #318972ac
 def _decoded(path, data):
@@ -556,7 +611,9 @@ def _json_kind(doc):
 def _csv_document(path, data):
     first = data[:2000].decode('utf-8', 'replace').splitlines()[:1]
     if not first or not all(c in first[0] for c in VIA_COLUMNS): return None
-    return Document('via', read_via_csv(path, _decoded(path, data)))
+    try: return Document('via', read_via_csv(path, _decoded(path, data)))
+    except csv.Error as e:
+        raise InputError(path, f'this is no CSV ({e})', 'export it again, or take it out') from None
 
 def _xml_document(path, data):
     root = parse_xml(path, data)
@@ -564,6 +621,7 @@ def _xml_document(path, data):
 
 # %% ../nbs/00c_exchange.ipynb #037b74a9
 def _json_document(path, data):
+    if data.count(b'[') + data.count(b'{') > BOUNDS['lists']: raise _too_many(path)
     try: doc = json.loads(_decoded(path, data))
     except (ValueError, RecursionError) as e:
         raise InputError(path, f'this is no JSON ({e})',
@@ -854,8 +912,8 @@ def check_labelme(
     "Raise if somebody's own work lies there."
     path = Path(path)
     if not path.exists(): return
-    try: doc = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, OSError, RecursionError): doc = None
+    try: doc = json.loads(read_bytes(path, most='document'))
+    except (ValueError, RecursionError): doc = None
     if _is_as_written(doc): return
     raise InputError(path, 'this file is there already, and is not as fetal_seg_predict wrote it: '
                      'somebody may have corrected it',
@@ -976,7 +1034,8 @@ def _check_ours(path, ours):
     "Raise if a file lies there that is not `ours`, by its text."
     if path is None or not Path(path).exists(): return
     if Path(path).is_dir(): raise InputError(path, 'this is a folder', 'name a file')
-    if ours(Path(path).read_text(encoding='utf-8', errors='replace')): return
+    if Path(path).is_file() and ours(Path(path).read_text(encoding='utf-8', errors='replace')):
+        return
     raise InputError(path, 'this file is there already, and fetal_seg_predict did not write it',
                      'choose another name')
 

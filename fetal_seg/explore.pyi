@@ -1,22 +1,25 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['FINDINGS', 'FLAGS', 'NOTES', 'SWATCHES', 'MARKS', 'EXPECTED', 'SCORES', 'VARIABLE', 'POLICY', 'Look', 'look_at', 'get_table', 'read_findings', 'join_scores', 'natural', 'sort_keys', 'pick', 'read_notes', 'waiting_lock', 'save_note', 'scores_key', 'kept_path', 'read_kept', 'keep_scores', 'option_text', 'cards_html', 'case_html', 'findings_html', 'get_ui', 'arrange', 'Explorer', 'wheel_zoom', 'drag', 'watch_pointer', 'resolve', 'find_beside', 'run_folders', 'find_evaluations', 'explore', 'show_app', 'app_template', 'get_app', 'serve']
+__all__ = ['FINDINGS', 'FLAGS', 'NOTES', 'MOST_NOTE', 'SWATCHES', 'MARKS', 'EXPECTED', 'SCORES', 'VARIABLE', 'POLICY', 'Look', 'look_at', 'get_table', 'read_findings', 'join_scores', 'natural', 'sort_keys', 'pick', 'read_notes', 'waiting_lock', 'save_note', 'scores_key', 'kept_path', 'read_kept', 'keep_scores', 'option_text', 'cards_html', 'case_html', 'findings_html', 'get_ui', 'arrange', 'Explorer', 'wheel_zoom', 'drag', 'watch_pointer', 'resolve', 'find_beside', 'run_folders', 'find_evaluations', 'explore', 'show_app', 'app_template', 'get_app', 'serve']
 import json, os, re, secrets, shutil, tempfile, time, webbrowser
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 import ipywidgets as W, numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import ASSETS, InputError, atomic_path, check_exists, digest, digest_file, folder_lock, progress, read_json, to_csv, unguard, write_text
+from pydantic import BeforeValidator, Field
+from .core import ASSETS, InputError, atomic_path, check_exists, digest, digest_file, folder_lock, inside, progress, read_json, to_csv, unguard, write_text
 from .data import SPLITS
 from .metrics import read_scores, score
 from .predict import Predictor, contract_path, find_weights, soft_dice_confidence
 from .preprocess import PreparedCase, read_cases
 from .report import CONTOURS, LAYERS, draw_layers, esc, hex_colour, img_bytes, line_width, shorten, view, window
+from .schema import Row, check_record, read_rows
 from .seen import HOW
+from .verify import FindingsFile
 
 class Look(NamedTuple):
     img: np.ndarray
@@ -29,6 +32,7 @@ def look_at(case, predictor=...) -> Look:
 def get_table(cases, scores=..., findings=...) -> pd.DataFrame:
     ...
 FINDINGS: Any
+_FINDINGS_REMEDY: Any
 
 def read_findings(path) -> pd.DataFrame:
     ...
@@ -46,6 +50,13 @@ def pick(table, by: str=..., descending: bool=..., split: str=..., names=...) ->
     ...
 FLAGS: Any
 NOTES: Any
+MOST_NOTE: Any
+
+class _Note(Row):
+    case: str
+    flag: str
+    note: str
+    time: str
 
 def _check_notes(path, notes):
     ...
@@ -65,6 +76,14 @@ def scores_key(predictor, prepared) -> str | None:
 
 def kept_path(notes) -> Path:
     ...
+_KEPT_REMEDY: Any
+_Share: Any
+
+class _Kept(Row):
+    case: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+    dice: _Share
+    sdc: _Share = None
 
 def read_kept(path, key: str | None=...) -> pd.DataFrame | None:
     ...

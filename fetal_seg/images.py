@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LUMA', 'SUFFIXES', 'FORMATS', 'IDS', 'STUDY', 'NOBODY', 'TAGS', 'COLOURS', 'NO_PICTURE', 'NOT_READ', 'INTENSITIES',
-           'luma', 'to_grey', 'widen', 'to_grey16', 'upright', 'Picture', 'read_raster', 'jpeg_colours',
-           'check_colours', 'window_range', 'by_window', 'dicom_exam', 'slow_digest', 'is_dicom', 'read_dicom',
-           'dicom_spacing', 'array_format', 'unpacked', 'read_npy', 'read_volume', 'as_picture', 'read_values',
-           'read_array', 'read_picture', 'read_img', 'split_suffix', 'nfc', 'has_picture_mark', 'why_passed',
-           'dicom_passed', 'to_float', 'to_uint8', 'scale_intensity', 'dhash']
+           'luma', 'to_grey', 'widen', 'to_grey16', 'upright', 'Picture', 'read_raster', 'check_whole', 'open_raster',
+           'jpeg_colours', 'check_colours', 'window_range', 'by_window', 'dicom_exam', 'slow_digest', 'is_dicom',
+           'read_dicom', 'dicom_spacing', 'array_format', 'unpacked', 'read_npy', 'read_volume', 'as_picture',
+           'read_values', 'read_array', 'read_picture', 'read_img', 'split_suffix', 'nfc', 'has_picture_mark',
+           'why_passed', 'dicom_passed', 'to_float', 'to_uint8', 'scale_intensity', 'dhash']
 
 # %% ../nbs/images.ipynb #ca6195e5
 import hashlib, math, os, re, unicodedata, warnings, zlib
@@ -19,7 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from .core import InputError, check_exists
+from .bounds import (BOUNDS, check_jpeg, check_png, check_shape, check_tiff, inflate,
+                              jpeg_scans, limit, read_bytes, stream_size, strict_pillow, tiff_pages)
+from .core import InputError
 
 # %% ../nbs/images.ipynb #58964689
 LUMA = (19595, 38470, 7471)   # 0.299, 0.587 and 0.114 of 65536
@@ -28,7 +30,11 @@ def luma(
     rgb, # (H, W, 3) uint8 or uint16
 )->np.ndarray: # (H, W) of the same type
     "Grey out of colour: ITU-R BT.601, in whole numbers."
-    return ((rgb.astype(np.uint64) @ np.array(LUMA, np.uint64) + 2**15) >> 16).astype(rgb.dtype)
+    out, weights = np.empty(rgb.shape[:2], rgb.dtype), np.array(LUMA, np.uint64)
+    step = max(1, 2**20//max(1, rgb.shape[1]))
+    for i in range(0, len(rgb), step):   # in strips, which saves memory
+        out[i:i+step] = (rgb[i:i+step].astype(np.uint64) @ weights + 2**15) >> 16
+    return out
 
 # %% ../nbs/images.ipynb #50ab28ef
 def to_grey(
@@ -129,7 +135,9 @@ def read_raster(
             return _decode(path, data)
     except InputError: raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(path, *_bomb()) from None
+        raise InputError(path, f'a picture of more than {limit("pixels"):,} pixels',
+                         'crop or shrink it; if it is what it says, set FETAL_SEG_MAX_PIXELS '
+                         'and PIL.Image.MAX_IMAGE_PIXELS') from None
     except UnidentifiedImageError:
         raise InputError(path, f'this picture cannot be decoded ({_looks_like(data)})',
                          _AGAIN) from None
@@ -137,19 +145,10 @@ def read_raster(
         why = ' '.join(str(e).split())[:120] or type(e).__name__
         raise InputError(path, f'this picture cannot be decoded ({why})', _AGAIN) from e
 
-def _bomb():
-    "What is found and the remedy where a picture is too large."
-    return (f'a picture of more than {Image.MAX_IMAGE_PIXELS:,} pixels',
-            'crop or shrink it; if it is what it says, raise PIL.Image.MAX_IMAGE_PIXELS')
-
 # %% ../nbs/images.ipynb #6117f3ea
 def _decode(path, data):
     "A picture of a file that Pillow reads."
-    im = Image.open(BytesIO(data), formats=FORMATS)
-    _check_raster(path, im)
-    if im.format == 'JPEG2000' and not _has_end(data):   # its decoder would paint the rest black
-        raise ValueError('cut short')
-    im.load()
+    im = open_raster(path, data)
     wide = im.mode in ('I', 'F') or im.mode.startswith('I;')
     grey = to_grey16(path, im) if wide else to_grey(im)
     bits = 1 if im.mode == '1' else 8
@@ -163,8 +162,27 @@ def _check_raster(path, im):
                          'save the one that is meant as a file of its own')
     if im.mode in ('LAB', 'HSV'):
         raise InputError(path, f'colours in the space {im.mode}', 'save it as grey or RGB')
+    check_shape(path, im.size[::-1])
 
 # %% ../nbs/images.ipynb #fad203e2
+_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+
+def check_whole(
+    data:bytes, # A file that Pillow has opened
+    im, # The picture, not decoded yet
+):
+    "Raise where a file is damaged, or cut short, as far as its format can tell."
+    if im.format == 'PNG': check_png(data)
+    if im.format == 'TIFF': check_tiff(data, im)
+    if im.format == 'GIF' and b'\x3b' not in data[-4096:]: raise ValueError('cut short')
+    if im.format == 'WEBP' and int.from_bytes(data[4:8], 'little') + 8 > len(data):
+        raise ValueError('cut short')
+    if im.format == 'JPEG2000':
+        starts = re.finditer(rb'\xff\x4f\xff\x51', data)
+        for _, s in zip(range(100), starts): stream_size(data[s.start():s.start()+64])
+        # its decoder would paint the rest black
+        if not _has_end(data): raise ValueError('cut short')
+
 def _has_end(data):
     "Does a JPEG 2000 codestream end with its end mark?"
     at, end = 0, b'\xff\xd9'
@@ -176,6 +194,21 @@ def _has_end(data):
         if kind == b'jp2c': return data[at:at+n].endswith(end)
         at += max(n, 8)
     return False
+
+# %% ../nbs/images.ipynb #84f0894e
+def open_raster(
+    path, # For the error
+    data:bytes, # The content of a file that Pillow reads
+)->Image.Image: # Decoded
+    "Open and decode one picture that is whole, or raise."
+    if data[:4] in _TIFF: tiff_pages(data)
+    with strict_pillow():
+        im = Image.open(BytesIO(data), formats=FORMATS)
+        _check_raster(path, im)
+        check_whole(data, im)
+        im.load()
+        if im.format in ('JPEG', 'MPO'): check_jpeg(data, im)
+    return im
 
 # %% ../nbs/images.ipynb #5c185aaa
 _STARTS = {b'%PDF': 'a PDF', b'PK': 'a ZIP archive', b'<': 'a web page',
@@ -329,6 +362,7 @@ def read_dicom(
 def _decode_dicom(path, data, about):
     "A picture of a DICOM file."
     from pydicom import dcmread
+    _check_deflated(path, data)
     ds = dcmread(BytesIO(data), specific_tags=[*TAGS, *IDS], force=True)
     exam = dicom_exam(ds)
     _check_dicom(path, ds)
@@ -353,7 +387,7 @@ def _check_dicom(path, ds):
         raise InputError(path, f'a film of {frames} frames',
                          'export the frame that is meant as a PNG, or as a DICOM file of its own')
     if size == 0: raise InputError(path, f'a picture of {ds.Columns}x{ds.Rows} pixels', _AGAIN)
-    if size > (Image.MAX_IMAGE_PIXELS or np.inf): raise InputError(path, *_bomb())
+    check_shape(path, (ds.Rows, ds.Columns))
     if ds.PixelRepresentation != 0:
         raise InputError(path, 'signed pixels, which ultrasound does not have',
                          'export it as a PNG')
@@ -383,9 +417,29 @@ def _decoder(path, ds):
 
 def _frame(ds, decoder):
     "Pixels as stored, what they are called, and whether the stream itself said so."
+    _check_stream(ds)
     a, found = decoder.as_array(ds, raw=True)
     kind = found['photometric_interpretation']
     return a, kind, kind != ds.PhotometricInterpretation
+
+# %% ../nbs/images.ipynb #afbbe4e5
+def _check_deflated(path, data):
+    "Raise where a DICOM file that is packed as a whole is more than a picture when unpacked."
+    head, syntax = data[132:4096], b'\x02\x00\x10\x00UI'
+    at = head.find(syntax)
+    if data[128:132] != b'DICM' or at < 0: return
+    n = int.from_bytes(head[at+6:at+8], 'little')
+    if head[at+8:at+8+n].rstrip(b'\0 ') != b'1.2.840.10008.1.2.1.99': return
+    length = 12 + int.from_bytes(head[8:12], 'little')   # of group 2, by its first tag
+    inflate(path, data[132+length:], -15)
+
+def _check_stream(ds):
+    "Raise where a compressed stream holds another picture than the header says."
+    from pydicom.encaps import get_frame
+    uid = getattr(ds, 'file_meta', {}).get('TransferSyntaxUID')
+    if not str(uid or '').startswith('1.2.840.10008.1.2.4.'): return
+    found = stream_size(get_frame(ds.PixelData, 0, number_of_frames=1))
+    if found and found != (ds.Rows, ds.Columns): raise ValueError('another picture')
 
 # %% ../nbs/images.ipynb #e1a9d4ed
 def _jpeg_frame(ds):
@@ -397,10 +451,13 @@ def _jpeg_frame(ds):
     stream = get_frame(ds.PixelData, 0, number_of_frames=1)
     kind = jpeg_colours(stream)
     im = Image.open(BytesIO(stream), formats=('JPEG',))
+    jpeg_scans(stream)
     if im.mode == 'RGB' and kind != 'RGB': im.draft('YCbCr', im.size)
     if im.mode not in ('L', 'RGB', 'YCbCr') or im.size != (ds.Columns, ds.Rows):
         raise ValueError('another picture than the header says')
     told = dict(YBR='YBR_FULL', RGB='RGB').get(kind, ds.PhotometricInterpretation)
+    with strict_pillow(): im.load()
+    check_jpeg(stream, im)
     return np.asarray(im), 'MONOCHROME2' if im.mode == 'L' else told, kind != ''
 
 # %% ../nbs/images.ipynb #7bdc6161
@@ -446,7 +503,7 @@ def array_format(
     data:bytes, # A file's content, or its first 4096 bytes
 )->str: # NPY, NIfTI, MetaImage or NRRD; '' for others
     "Which array format a file has, by its first bytes."
-    try: head = unpacked(data[:4096], 400)
+    try: head = unpacked(data[:4096], most=400)
     except zlib.error: return ''
     if head[:6] == b'\x93NUMPY': return 'NPY'
     if head[:5] == b'NRRD0': return 'NRRD'
@@ -458,13 +515,12 @@ def array_format(
 def unpacked(
     data:bytes, # A file's content, perhaps gzipped
     most:int=None, # Bytes wanted; None: all
+    path='a gzipped file', # For the error
 )->bytes:
-    "What a gzipped file holds; another file as it is."
+    "What a gzipped file holds, up to what a picture can have; another file as it is."
     if data[:2] != b'\x1f\x8b': return data if most is None else data[:most]
-    d = zlib.decompressobj(31)
-    out = d.decompress(data, most or 0)
-    if most is None and not d.eof: raise ValueError('cut short')
-    return out
+    if most is None: return inflate(path, data, 31)
+    return zlib.decompressobj(31).decompress(data, most)
 
 # %% ../nbs/images.ipynb #89e8016c
 def read_npy(
@@ -480,6 +536,7 @@ def read_npy(
         raise InputError(path, f'an array of {dtype.name}, which are no numbers',
                          'save it as uint8, uint16, bool or float')
     if dtype.itemsize*math.prod(shape) > len(data) - f.tell(): raise ValueError('cut short')
+    if len(shape) <= 3: _check_axes(path, shape)
     f.seek(0)
     return np.load(f, allow_pickle=False)
 
@@ -498,18 +555,20 @@ def read_volume(
     except ImportError:
         raise InputError(path, f'this is a {kind} file, and SimpleITK is not installed',
                          "pip install 'fetal_seg[medical]'") from None
-    (suffix, io), data = _VOLUMES[kind], unpacked(data)
+    (suffix, io), data = _VOLUMES[kind], unpacked(data, path=path)
     if _elsewhere(data, kind):
         raise InputError(path, 'a header whose pixels lie in another file',
                          'save it as one file: .mha, .nrrd, .nii or .png')
     sitk.ProcessObject.GlobalWarningDisplayOff()
     with TemporaryDirectory() as d:
-        (Path(d)/f'a{suffix}').write_bytes(data)
-        reader = sitk.ImageFileReader()
+        file, reader = Path(d)/f'a{suffix}', sitk.ImageFileReader()
+        file.write_bytes(data)
         reader.SetImageIO(io)
-        reader.SetFileName(str(Path(d)/f'a{suffix}'))
+        reader.SetFileName(str(file))
         reader.ReadImageInformation()
-        _check_volume(path, data, kind, reader)
+        _check_volume(path, kind, reader)
+        if whole := _unpacked_body(path, data, kind, reader):
+            file.write_bytes(whole)
         im = reader.Execute()
     # to the nanometre: NIfTI has 32 bits
     return sitk.GetArrayFromImage(im), tuple(round(float(s), 6) for s in im.GetSpacing()[1::-1])
@@ -524,28 +583,18 @@ def _elsewhere(data, kind):
     return re.search(rb'(?m)^\s*ElementDataFile\s*=\s*LOCAL\s*$', data[:65536]) is None
 
 # %% ../nbs/images.ipynb #f2405c41
-def _check_volume(path, data, kind, reader):
-    "Raise where a header promises a volume, more than a picture, or more bytes than there are."
+def _check_volume(path, kind, reader):
+    "Raise where a header promises a volume, or more than a picture."
     size = [n for n in reader.GetSize() if n != 1]
     if len(size) > 2 and size[2:] != [3]:
-        raise InputError(path, f'a volume of {"x".join(map(str, reader.GetSize()))}',
+        raise InputError(path, f'a volume of {"x".join(map(str, reader.GetSize()[:6]))}',
                          'save the slice that is meant as a picture of its own')
-    if math.prod(size) > 3*(Image.MAX_IMAGE_PIXELS or math.inf): raise InputError(path, *_bomb())
-    at, need = _body(data, kind)
-    if need is None: need = math.prod(reader.GetSize())*_pixel_bytes(reader)
-    if len(data) - at < need: raise ValueError('cut short')
+    _check_axes(path, size)
 
-def _body(data, kind):
-    "Where the numbers begin, and how many bytes they are; None: what size and type make."
-    if kind == 'NIfTI': return 352, None
-    if kind == 'NRRD':
-        head = re.search(rb'\r?\n\r?\n', data)
-        at = head.end() if head else len(data)
-        return at, None if re.search(rb'(?im)^encoding: *raw', data[:at]) else 0
-    at = re.search(rb'ElementDataFile\s*=\s*LOCAL\s*?\n', data[:65536]).end()
-    if re.search(rb'(?im)^\s*CompressedData\s*=\s*True', data[:at]) is None: return at, None
-    size = re.search(rb'(?im)^\s*CompressedDataSize\s*=\s*(\d+)', data[:at])
-    return at, int(size[1]) if size else 0
+def _check_axes(path, shape):
+    "Raise where the two longest axes of an array are more than a picture."
+    sides = sorted(n for n in shape if n != 1)[::-1]
+    check_shape(path, [*sides[:2], 1, 1][:2] if all(shape) else (1, 1))
 
 def _pixel_bytes(reader):
     "Bytes a pixel; 0 where its type is unknown here."
@@ -554,6 +603,29 @@ def _pixel_bytes(reader):
     each = {getattr(sitk, f'sitk{v}{n}', None): b
             for n,b in names.items() for v in ('', 'U', 'Vector', 'VectorU')}
     return each.get(reader.GetPixelID(), 0)*reader.GetNumberOfComponents()
+
+# %% ../nbs/images.ipynb #518d5f7f
+def _unpacked_body(path, data, kind, reader):
+    "Raise where numbers are missing; the file without the packing inside of it, if it has any."
+    need, start = math.prod(reader.GetSize())*_pixel_bytes(reader), data[:65536]
+    if kind == 'NIfTI': return _long_enough(data, 352, need)
+    if kind == 'NRRD':
+        head, packed = re.search(rb'\r?\n\r?\n', data), re.search(rb'(?im)^encoding: *(\w+)', start)
+        at, name = head.end() if head else len(data), packed[1].lower() if packed else b''
+        if name not in (b'gzip', b'gz'): return _long_enough(data, at, need*(name == b'raw'))
+        head, bits = data[:packed.start(1)] + b'raw' + data[packed.end(1):at], 31
+    else:
+        at = re.search(rb'ElementDataFile\s*=\s*LOCAL\s*?\n', start).end()
+        packed = re.search(rb'(?im)^(\s*CompressedData\s*=\s*)True', data[:at])
+        if packed is None: return _long_enough(data, at, need)
+        head = re.sub(rb'(?im)^\s*CompressedDataSize\s*=.*\n', b'', data[:at])
+        head, bits = re.sub(rb'(?im)^(\s*CompressedData\s*=\s*)True', rb'\1False', head), 15
+    body = inflate(path, data[at:], bits)
+    _long_enough(body, 0, need)
+    return head + body
+
+def _long_enough(data, at, need):
+    if len(data) - at < need: raise ValueError('cut short')
 
 # %% ../nbs/images.ipynb #1ad0c42c
 def as_picture(
@@ -568,8 +640,7 @@ def as_picture(
     if not v.size or v.ndim != 2 and (v.ndim != 3 or v.shape[-1] != 3):
         raise InputError(path, f'an array of {shape or "one number"}',
                          'save one picture as (H, W), or as (H, W, 3) in colours')
-    if v.shape[0]*v.shape[1] > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise InputError(path, *_bomb())
+    check_shape(path, v.shape[:2])
     return np.ascontiguousarray(v)
 
 # %% ../nbs/images.ipynb #2c304024
@@ -578,7 +649,7 @@ def read_values(
     data:bytes=None, # Its bytes, where they were read already
 )->np.ndarray: # (H, W), or (H, W, 3) of colours: the numbers as they are stored
     "The numbers that an array file holds, unscaled."
-    data = _read_bytes(path) if data is None else data
+    data = read_bytes(path) if data is None else data
     if not array_format(data):
         raise InputError(path, 'this is no NPY, NIfTI, MetaImage or NRRD file',
                          'read it with read_picture')
@@ -619,18 +690,10 @@ def read_picture(
     data:bytes=None, # Its bytes, where they were read already
 )->Picture:
     "Decode a picture of any kind to upright grey, whole or with one clear error."
-    if data is None: data = _read_bytes(path)
+    if data is None: data = read_bytes(path)
     if not data: raise InputError(path, 'this file is empty', _AGAIN)
     if is_dicom(path, data): return read_dicom(path, data)
     return read_array(path, data) if array_format(data) else read_raster(path, data)
-
-def _read_bytes(path):
-    "A file's content."
-    path = check_exists(path)
-    try: return path.read_bytes()
-    except OSError as e:
-        raise InputError(path, f'this cannot be read ({e.strerror})',
-                         'name a picture file that you may read') from None
 
 # %% ../nbs/images.ipynb #c7376c10
 def read_img(
@@ -745,7 +808,10 @@ def to_uint8(
     img, # As for `to_float`
 )->np.ndarray: # (H, W) uint8
     "The same picture with 8 bits a pixel, scaled by dtype."
-    return img if img.dtype == np.uint8 else np.round(to_float(img)*255).astype(np.uint8)
+    if img.dtype == np.uint8: return img
+    x = to_float(img)
+    x *= 255
+    return np.round(x, out=x).astype(np.uint8)
 
 # %% ../nbs/images.ipynb #1973e564
 INTENSITIES = ('dtype', 'window', 'zscore', 'clahe')

@@ -17,10 +17,11 @@ from fastai.data.all import DataBlock, DataLoaders, ItemTransform, Transform, Tr
 from fastai.vision.core import TensorImageBW, TensorMask
 from fastcore.basics import patch
 from PIL import Image
-from .core import InputError, read_json
+from .core import InputError
 from .images import read_img, to_grey
 from .geometry import picture_part, warp_mask
-from .preprocess import AFFINE, case_path, read_cases, read_mask, to_canvas, to_input
+from .preprocess import (AFFINE, case_path, check_digests, read_about, read_cases,
+                                  read_mask, to_canvas, to_input)
 
 # %% ../nbs/02a_loaders.ipynb #4d6745f7
 class GreyImage(TensorImageBW):
@@ -257,8 +258,8 @@ class CasePath(Transform):
         kind:str, # images or masks
     ):
         super().__init__()
-        self.prepared, self.kind, info = prepared, kind, Path(prepared)/'prepare.json'
-        about = read_json(info) if info.exists() else {}
+        self.prepared, self.kind = prepared, kind
+        about = read_about(prepared) if (Path(prepared)/'prepare.json').exists() else {}
         self.canvas, self.mode = about.get('size'), about.get('mode', 'auto')
 
     def __call__(self, row, **_):
@@ -319,12 +320,14 @@ def get_dls(
     small:float=0., # Regions below this share of the picture come more often: `repeat_small`
     empty:int=1, # Times a training picture without a region is taken in an epoch
     more=(), # More transforms of a batch, after `augment`
+    check:bool=True, # First see whether the files are as `prepare` wrote them: `check_digests`
 )->DataLoaders:
     "DataLoaders of the splits train and valid."
     cases = repeat_small(read_cases(prepared), small, empty=empty)
     if min(map(len, _split_rows(cases))) == 0:
         raise InputError(prepared, f'{dict(cases.split.value_counts())}: train or valid is empty',
                          'prepare more cases, or other fractions')
+    if check: check_digests(prepared, ('train', 'valid'), ('images', 'masks'))
     if augment is True: augment = Augment()
     block = get_block(Path(prepared), size, augment or None, cache_mb, intensity, more)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')

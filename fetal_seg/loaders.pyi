@@ -11,10 +11,10 @@ from fastai.data.all import DataBlock, DataLoaders, ItemTransform, Transform, Tr
 from fastai.vision.core import TensorImageBW, TensorMask
 from fastcore.basics import patch
 from PIL import Image
-from .core import InputError, read_json
+from .core import InputError
 from .images import read_img, to_grey
 from .geometry import picture_part, warp_mask
-from .preprocess import AFFINE, case_path, read_cases, read_mask, to_canvas, to_input
+from .preprocess import AFFINE, case_path, check_digests, read_about, read_cases, read_mask, to_canvas, to_input
 
 class GreyImage(TensorImageBW):
     _show_args: Any
@@ -74,7 +74,7 @@ def _some(n, p):
 def draw_affine(n: int, shape, flip_h: float=..., flip_v: float=..., degrees: float=..., scale=..., shift: float=...) -> Tensor:
     ...
 
-def draw_elastic(n: int, shape, sd: float=..., p: float=...) -> Tensor:
+def draw_elastic(n: int, shape, sd: float=..., p: float=..., px: float=...) -> Tensor:
     ...
 
 def resample(xb: Tensor, yb: Tensor, affine: Tensor, elastic: Tensor | None | None=...) -> tuple:
@@ -98,7 +98,7 @@ class Augment(ItemTransform):
     split_idx: Any
     order: Any
 
-    def __init__(self, flip_h: float=..., flip_v: float=..., degrees: float=..., scale=..., shift: float=..., elastic: float=..., elastic_p: float=..., gain: float=..., gamma: float=..., depth: float=..., shadow_p: float=..., speckle: float=...):
+    def __init__(self, flip_h: float=..., flip_v: float=..., degrees: float=..., scale=..., shift: float=..., elastic: float=..., elastic_p: float=..., elastic_px: float=..., gain: float=..., gamma: float=..., depth: float=..., shadow_p: float=..., speckle: float=...):
         ...
 
     def encodes(self, xy):
@@ -132,11 +132,11 @@ class CasePath(Transform):
 def _split_rows(cases):
     ...
 
-def get_block(prepared, size, augment=..., cache_mb: float=..., intensity: str=...) -> DataBlock:
+def get_block(prepared, size, augment=..., cache_mb: float=..., intensity: str=..., more=...) -> DataBlock:
     ...
 
 def repeat_small(cases, small: float=..., most: int=..., empty: int=...) -> pd.DataFrame:
     ...
 
-def get_dls(prepared, size=..., bs: int=..., augment=..., cache_mb: float=..., device=..., intensity: str=..., small: float=..., empty: int=...) -> DataLoaders:
+def get_dls(prepared, size=..., bs: int=..., augment=..., cache_mb: float=..., device=..., intensity: str=..., small: float=..., empty: int=..., more=..., check: bool=...) -> DataLoaders:
     ...

@@ -6,15 +6,19 @@
 __all__ = ['SURFACES', 'HD95', 'ASSD', 'SURFACE', 'CIRCUMFERENCE', 'METHODS', 'BETTER', 'METRICS', 'NAMES', 'score', 'boundary',
            'contour_lengths', 'Distances', 'surface_distances', 'hausdorff', 'average_distance', 'share_within',
            'score_surface', 'head_circumference', 'score_case', 'bootstrap_mean', 'interval_text', 'has_detection',
-           'summarise', 'strata', 'compare', 'read_scores']
+           'summarise', 'strata', 'compare', 'ScoreRow', 'read_scores']
 
 # %% ../nbs/05a_metrics.ipynb #dc70e6fb
-import math
-from typing import NamedTuple
+import csv, math
+from io import StringIO
+from typing import Annotated, NamedTuple
 import numpy as np, pandas as pd
+from pydantic import BeforeValidator, Field
 from scipy.spatial import cKDTree
-from .core import InputError, check_exists, unguard
+from .core import InputError, check_exists, read_text, unguard
 from .geometry import bounding_box, circumference, edge_points, fit_ellipse
+from .results import check_settled
+from .schema import Row, read_rows
 
 # %% ../nbs/05a_metrics.ipynb #1bcf9a7f
 def _pair(mask, truth):
@@ -446,31 +450,65 @@ def compare(
     return pd.DataFrame([_difference(a, b, m, **kw) for m in names if m in also])
 
 # %% ../nbs/05a_metrics.ipynb #68775763
+def _gap(v): return None if v in ('', '-') else v
+
+def _range(**limits):
+    "A number in a range, or an empty cell."
+    return Annotated[Annotated[float, Field(**limits)]|None, BeforeValidator(_gap)]
+
+_Share, _About = _range(ge=0, le=1), _range(ge=0, le=1 + 1e-6)
+_Count, _Length = _range(ge=0, le=1e15), _range(ge=0, le=1e9)
+
+class ScoreRow(Row):
+    "A row of scores.csv: what must be there, and the range of what may be."
+    case:Annotated[str, Field(min_length=1)]
+    dice:_Share
+    iou:_Share = None; precision:_Share = None; recall:_Share = None
+    area:_Share = None; area_truth:_Share = None
+    nsd:_About = None; nsd_mm:_About = None; sdc:_About = None; heat_max:_About = None
+    tp:_Count = None; fp:_Count = None; fn:_Count = None; fold:_Count = None
+    boundary:_Count = None; boundary_truth:_Count = None; false_positives:_Count = None
+    lesions_truth:_Count = None; lesions_pred:_Count = None; lesions_found:_Count = None
+    hd:_Length = None; hd95:_Length = None; assd:_Length = None
+    hd_mm:_Length = None; hd95_mm:_Length = None; assd_mm:_Length = None
+    hc_mm:_Length = None; hc_truth_mm:_Length = None; hc_abs_error_mm:_Length = None
+    hc_error_mm:_range(ge=-1e9, le=1e9) = None; area_error:_range(ge=-1, le=1e15) = None
+    spacing:_range(gt=0, le=1e6) = None
+    missed:Annotated[str, Field(pattern='^(?i:true|false|0|1|)$')] = ''
+
+# %% ../nbs/05a_metrics.ipynb #5edce180
 NAMES = ('case', 'exam', 'split', 'method', 'seen', 'label')
+_REMEDY = 'name the scores.csv of fetal_seg_eval, or mend the cell'
 
-def _read_csv(path, text):
-    "The table of a file, each column of `text` as text."
+def _read_csv(path, what, text):
+    "The table of a file, checked, each column of `text` as text."
+    try: columns = next(csv.reader(StringIO(read_text(path, what), newline='')), [])
+    except csv.Error as e: raise InputError(path, f'this is no CSV ({e})', _REMEDY) from None
+    if not {'case', 'dice'} <= set(columns):
+        says = f'its columns are {", ".join(map(str, columns))[:80]}, not case, dice, ...'
+        raise InputError(path, says, 'name the scores.csv of fetal_seg_eval')
+    # the scores that the explorer keeps have a case once for each key
+    unique = [c for c in ('case', *sorted(text - {*NAMES})) if c in columns]
     try:
-        columns = list(pd.read_csv(path, nrows=0))
-        return pd.read_csv(path, dtype=dict.fromkeys({*text, 'missed'} & {*columns}, str),
-                           float_precision='round_trip', index_col=False, keep_default_na=False,
-                           na_values={c: [''] for c in columns if c not in text})
-    except (ValueError, OSError) as e:
-        raise InputError(path, f'this is no CSV ({e})', 'write it anew: fetal_seg_eval') from e
+        return read_rows(path, ScoreRow, what, _REMEDY, unique,
+                         dtype=dict.fromkeys({*text, 'missed'} & {*columns}, str),
+                         float_precision='round_trip', index_col=False, keep_default_na=False,
+                         na_values={c: [''] for c in columns if c not in text})
+    except InputError: raise
+    except ValueError as e: raise InputError(path, f'this is no CSV ({e})', _REMEDY) from e
 
+# %% ../nbs/05a_metrics.ipynb #9a0be7ab
 def read_scores(
     path, # A CSV file with the columns case, dice and any others
     what:str='table of scores', # What it is, in the user's words
     text=(), # Columns of text beside case, exam, split and method
 )->pd.DataFrame: # Names as str, missed as bool, all else numbers
     "Scores that were written by fetal_seg_eval, fetal_seg_demo or the like."
-    path, text = check_exists(path, what), {*NAMES, *text}
-    scores = _read_csv(path, text)
-    if not {'case', 'dice'} <= set(scores):
-        says = f'its columns are {", ".join(map(str, scores))[:80]}, not case, dice, ...'
-        raise InputError(path, says, 'name the scores.csv of fetal_seg_eval')
+    path, text = check_settled(check_exists(path, what)), {*NAMES, *text}
+    scores = _read_csv(path, what, text)
+    if scores.empty: raise InputError(path, 'it has no row', _REMEDY)
     for c in scores:
         if c in text: scores[c] = scores[c].fillna('').map(unguard)
-        elif c == 'missed': scores[c] = scores[c].isin(['True', 'TRUE', 'true', '1'])
+        elif c == 'missed': scores[c] = scores[c].str.lower().isin(['true', '1'])
         else: scores[c] = pd.to_numeric(scores[c], errors='coerce')
     return scores

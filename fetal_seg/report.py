@@ -157,7 +157,11 @@ def tint(
 )->np.ndarray: # (..., 3), uint8
     "A picture with colours mixed in, pixel by pixel."
     a = np.asarray(alpha, np.float32)[..., None]
-    return ((1-a)*rgb + a*colours).round().astype(np.uint8)
+    if a.ndim < 3 or rgb.size <= 2**22: return ((1-a)*rgb + a*colours).round().astype(np.uint8)
+    out, n = np.empty(rgb.shape, np.uint8), max(1, 2**20//rgb.shape[1])
+    for i in range(0, len(out), n):   # in strips, which saves memory
+        out[i:i+n] = tint(rgb[i:i+n], colours[i:i+n], alpha[i:i+n])
+    return out
 
 # %% ../nbs/report.ipynb #2e811b19
 def draw_lines(

@@ -10,7 +10,6 @@ import csv
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
-import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from .core import InputError, read_json, read_text
 
@@ -84,8 +83,9 @@ def read_rows(
     remedy:str='', # What the user can do; '': write it anew
     unique=(), # Columns that together name a row: no two rows share them
     **options, # Of `pandas.read_csv`
-)->pd.DataFrame:
+): # DataFrame
     "Read a CSV table and check each row against a schema."
+    import pandas as pd
     text, remedy = read_text(path, what), remedy or f'write the {what} anew'
     def fault(found, todo=remedy): return InputError(path, found, todo)
     header, lines, numbers = _rows(text, schema, fault)

@@ -1,13 +1,16 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['USES', 'UNKNOWN', 'FINGERPRINT', 'HOW', 'fingerprint', 'same_picture', 'Seen', 'seen_cases', 'seen_table', 'read_seen', 'is_seen', 'judged', 'seen_note']
+__all__ = ['USES', 'UNKNOWN', 'FINGERPRINT', 'HOW', 'fingerprint', 'same_picture', 'Seen', 'SeenRow', 'seen_cases', 'seen_table', 'read_seen', 'is_seen', 'judged', 'seen_note']
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 import numpy as np, pandas as pd
 from fastcore.basics import patch
+from pydantic import Field
 from .core import InputError, counted, digest, write_text
 from .data import MAX_BITS, hash_distances
 from .images import dhash, to_uint8
+from .schema import Row, read_rows
 USES: Any
 UNKNOWN: Any
 FINGERPRINT: Any
@@ -44,11 +47,20 @@ class Seen:
 
     def save(self, folder) -> Path:
         ...
+_Hash: Any
+
+class SeenRow(Row):
+    image: _Hash
+    dhash: _Hash
+    use: Literal[*USES, UNKNOWN]
 
 def seen_cases(cases, use: str | None=...) -> Seen:
     ...
 
 def seen_table(table) -> Seen:
+    ...
+
+def _as_table(columns):
     ...
 
 def read_seen(folder) -> Seen:

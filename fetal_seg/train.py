@@ -5,36 +5,42 @@
 # %% auto #0
 __all__ = ['RECIPE', 'PAPER', 'BASELINE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice',
            'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics',
-           'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'SmallFirst', 'Bar',
-           'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'get_network',
-           'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
+           'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow',
+           'ScalerRecord', 'Checkpoint', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard',
+           'WandB', 'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one',
+           'FoundLR', 'find_lr']
 
 # %% ../nbs/05_train.ipynb #5a719e90
-import math, os, platform, random, secrets, shutil, sys, tempfile, time
+import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
 # fastai.callback.schedule gives Learner its fit_one_cycle and lr_find
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
-from fastai.optimizer import SGD, Adam
+from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
 from fastcore.basics import noop, patch
+from fastcore.foundation import L
 from functools import partial
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import (SHIPPED, InputError, atomic_path, check_exists, digest, read_json,
-                            write_json, write_text)
+from .core import (SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder,
+                            inside, read_text, to_json, write_json, write_text)
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, fit_loss, get_loss, like
 from .networks import NETWORKS, build_network, fit_network, load_network, network_entry
-from .preprocess import read_cases
+from .preprocess import read_about, read_cases
+from .runs import check_finite, check_weights, read_contract, read_log, read_training
+from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
 from .tiles import Tiles
 from .unet import UNet, fits, fitting_size
@@ -226,14 +232,20 @@ class EMA(Callback):
         return {k: v for k,v in weights.items() if v.is_floating_point()}
     def before_fit(self):
         if self.avg is None: self.avg = {k: v.detach().clone() for k,v in self.live().items()}
-        # an average from a checkpoint lies on the CPU
-        self.avg = {k: v.to(w.device) for (k,v),w in zip(self.avg.items(), self.live().values())}
+        # an average from a checkpoint lies on the CPU, and is contiguous
+        self.avg = {k: _like(self.avg[k], w) for k,w in self.live().items()}
     def after_step(self):
         self.n += 1
         d, live = min(self.decay, (1+self.n)/(10+self.n)), self.live()
         torch._foreach_lerp_(list(self.avg.values()), list(live.values()), 1-d)
     def state_dict(self): return dict(n=self.n, avg=self.avg)
     def load_state_dict(self, s): self.n, self.avg = s['n'], s['avg']
+
+# %% ../nbs/05_train.ipynb #fb30ff46
+def _like(t, weight):
+    "`t` on the device of a weight, and in its layout where the two have one shape."
+    if t.shape != weight.shape: return t.to(weight.device)
+    return torch.empty_like(weight, dtype=t.dtype).copy_(t)
 
 # %% ../nbs/05_train.ipynb #4ce8a701
 @patch
@@ -260,7 +272,8 @@ def set_seeds(
 ):
     "Seed Python, numpy, torch and the order of the training cases."
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
-    if dls is not None: getattr(dls.train, 'dl', dls.train).rng = random.Random(seed)
+    if dls is not None:   # the order of the cases is no secret
+        getattr(dls.train, 'dl', dls.train).rng = random.Random(seed)  # nosec B311
     # another augmentation in each process, the same order of cases
     if get_rank(): torch.manual_seed(seed + 7919*get_rank())
 
@@ -284,18 +297,20 @@ class RunFolder(Callback):
         patience:int=None, # Stop after so many epochs without a better Dice; None: never
     ):
         self.run, self.ema, self.patience = Path(run), ema, patience
-        self.rows, self.best, self.next = [], -1., 0
+        self.rows, self.best, self.next, self.scaler = [], -1., 0, None
 
     def before_fit(self):
-        # the state of an optimizer from a checkpoint lies on the CPU
         for p,state in (self.opt.state.items() if self.opt else ()):
             for k,v in state.items():
-                if torch.is_tensor(v): state[k] = v.to(p.device)
+                if torch.is_tensor(v): state[k] = _like(v.detach(), p.detach())
+        if self.scaler and getattr(self.learn, 'scaler', None):
+            self.learn.scaler.load_state_dict(self.scaler)
     def before_train(self): self.t, self.losses = time.time(), []
     def after_batch(self):
         if self.training: self.losses.append(float(self.learn.to_detach(self.learn.loss).mean()))
     def after_epoch(self):
-        if not self.rows or self.rows[-1]['epoch'] != self.epoch: return
+        # one that was skipped, or not validated, has no row
+        if self.epoch < self.next or not self.rows or self.rows[-1]['epoch'] != self.epoch: return
         self.ema.put_back()
         if not get_rank(): self.write()
         if self.patience and self.since_best() >= self.patience: raise CancelFitException()
@@ -324,27 +339,146 @@ def save_weights(
     with atomic_path(path) as tmp: Path(tmp).write_bytes(save(weights))
     return Path(path)
 
-# %% ../nbs/05_train.ipynb #0d781df0
+# %% ../nbs/05_train.ipynb #86212584
+_Figure = Annotated[float, Field(allow_inf_nan=False)] | Literal['nan', 'inf', '-inf']
+
+class EpochRow(Record):
+    "A row of the log in the record of a checkpoint."
+    __pydantic_extra__:dict[str, _Figure]
+    epoch:Annotated[int, Field(ge=0)]
+    dice:Annotated[float, Field(ge=0, le=1)]
+
+# %% ../nbs/05_train.ipynb #bcd6f0f0
+class ScalerRecord(Record):
+    "The state of torch's `GradScaler`."
+    scale:Annotated[float, Field(gt=0)]
+    growth_factor:Annotated[float, Field(gt=1)]
+    backoff_factor:Annotated[float, Field(gt=0, lt=1)]
+    growth_interval:Annotated[int, Field(ge=1)]
+    growth_tracker:Annotated[int, Field(ge=0, alias='_growth_tracker')]
+
+# %% ../nbs/05_train.ipynb #265848df
+class Checkpoint(Record):
+    "What `last.safetensors` says beside its tensors."
+    formats = (1,)
+    next:Annotated[int, Field(ge=1, le=10**6)]   # the epoch to go on with
+    best:Annotated[float, Field(ge=-1, le=1)]   # the best mean Dice so far
+    rows:list[EpochRow]
+    average_steps:Annotated[int, Field(ge=0)]
+    optimizer:list[dict[str, bool|int|float]]   # one a parameter
+    hypers:list[dict[str, float]]   # one a group of parameters
+    scaler:ScalerRecord|None
+
+# %% ../nbs/05_train.ipynb #6e0244f2
+def _tensors(model, average, opt):
+    "Name and tensor of all that a checkpoint holds."
+    named = {f'model.{k}': v for k,v in model.state_dict().items()}
+    named |= {f'average.{k}': v for k,v in average.items()}
+    for i,state in enumerate(opt.state_dict()['state']):
+        named |= {f'optimizer.{i}.{k}': v for k,v in state.items() if torch.is_tensor(v)}
+    return {k: v.detach().cpu().contiguous() for k,v in named.items()}
+
+def _as_text(v): return v if math.isfinite(v) else str(float(v))
+
+def _record(keep, learn):
+    "What a checkpoint holds that is no tensor."
+    state, scaler = learn.opt.state_dict(), getattr(learn, 'scaler', None)
+    return dict(
+        format=1, next=keep.epoch + 1, best=keep.best, average_steps=keep.ema.n,
+        rows=[{k: _as_text(v) for k,v in r.items()} for r in keep.rows],
+        optimizer=[{k: v for k,v in s.items() if not torch.is_tensor(v)} for s in state['state']],
+        hypers=[dict(h) for h in state['hypers']],
+        scaler=(scaler.state_dict() if scaler else None) or None)
+
+# %% ../nbs/05_train.ipynb #acad9d21
 @patch
 def write(self:RunFolder):
-    "The log and the checkpoint of an epoch."
-    write_text(self.run/'log.csv', pd.DataFrame(self.rows).to_csv(index=False))
-    state = dict(model=unwrap(self.learn.model).state_dict(), opt=self.opt.state_dict(),
-                 ema=self.ema.state_dict(), rows=self.rows, best=self.best, next=self.epoch + 1)
-    with atomic_path(self.run/'last.pth') as tmp: torch.save(state, tmp)
+    "The checkpoint and the log of an epoch."
+    learn = self.learn
+    tensors = _tensors(unwrap(learn.model), self.ema.avg, learn.opt)
+    with atomic_path(self.run/'last.safetensors') as tmp:
+        tmp.write_bytes(save(tensors, dict(fetal_seg=to_json(_record(self, learn)))))
+    self.write_log()
 
-# %% ../nbs/05_train.ipynb #03cd7134
+@patch
+def write_log(self:RunFolder):
+    "Write log.csv, unless it says the same already."
+    f, text = self.run/'log.csv', pd.DataFrame(self.rows).to_csv(index=False)
+    if not f.is_file() or f.read_bytes() != text.encode(): write_text(f, text)
+
+# %% ../nbs/05_train.ipynb #2b8502fc
 @patch
 def resume(self:RunFolder,
     learn, # A new Learner of the same recipe
 ):
     "Load the checkpoint, if there is one; `next` is then the epoch to go on with."
-    if not (self.run/'last.pth').exists(): return
-    s = torch.load(self.run/'last.pth', weights_only=False, map_location='cpu')
-    learn.model.load_state_dict(s['model'])
-    learn.create_opt(); learn.opt.load_state_dict(s['opt'])
-    self.ema.load_state_dict(s['ema'])
-    self.rows, self.best, self.next = s['rows'], s['best'], s['next']
+    f, old = self.run/'last.safetensors', self.run/'last.pth'
+    if not os.path.lexists(f):
+        if not old.exists(): return
+        raise InputError(
+            old, 'this checkpoint of an earlier version is a pickle, which can run '
+            'programs, and is not opened', 'choose another run folder; it can start from '
+            'the weights of this one (fetal_seg_train --init)')
+    learn.create_opt()
+    s, tensors = _read_checkpoint(f, learn)
+    part = lambda name: {k[len(name):]: v for k,v in tensors.items() if k.startswith(name)}
+    unwrap(learn.model).load_state_dict(part('model.'))
+    state = [{**o, **part(f'optimizer.{i}.')} for i,o in enumerate(s['optimizer'])]
+    learn.opt.load_state_dict(dict(state=state, hypers=L(s['hypers'])))
+    self.ema.load_state_dict(dict(n=s['average_steps'], avg=part('average.')))
+    self.best, self.next, self.scaler = s['best'], s['next'], s['scaler']
+    number = lambda v: float(v) if isinstance(v, str) else v
+    self.rows = [{k: number(v) for k,v in r.items()} for r in s['rows']]
+
+# %% ../nbs/05_train.ipynb #e388e27b
+def _read_checkpoint(f, learn):
+    "(Record, tensors) of a checkpoint that fits a Learner."
+    remedy = ('delete it, and the training begins anew; the best weights so far are in '
+              f'weights.safetensors: copy them before, or start from them (--init {f.parent})')
+    def fault(found): return InputError(f, found, remedy)
+    if not f.is_file(): raise fault('this is no regular file')
+    weights = sum(v.nbytes for v in unwrap(learn.model).state_dict().values())
+    size, most = f.stat().st_size, 4*weights + 2**26   # average and Adam: as large again, thrice
+    if size > most: raise fault(f'its {size:,} bytes are more than this network can need')
+    try:
+        with safe_open(f, 'pt') as o:
+            text = (o.metadata() or {}).get('fetal_seg')
+            tensors = {k: o.get_tensor(k) for k in o.keys()}
+        record = json.loads(text or 'null')
+    except (SafetensorError, OSError, ValueError, RecursionError) as e:
+        raise fault(f'this checkpoint cannot be read ({str(e).splitlines()[0]})') from e
+    if not isinstance(record, dict): raise fault('this is no checkpoint of a training')
+    check_record(f, record, Checkpoint, 'checkpoint', remedy)
+    _check_fits(record, tensors, learn, fault)
+    return record, tensors
+
+# %% ../nbs/05_train.ipynb #36cdf445
+def _wanted(record, learn):
+    "Shape and type of each tensor that the checkpoint of a Learner must hold."
+    out, opt = {}, learn.opt
+    for k,v in unwrap(learn.model).state_dict().items():
+        out[f'model.{k}'] = v
+        if v.is_floating_point(): out[f'average.{k}'] = v
+    made = {average_grad: 'grad_avg', average_sqr_grad: 'sqr_avg'}
+    kinds = [made[f] for f in (getattr(cb, 'func', cb) for cb in opt.cbs) if f in made]
+    for i,(p,s) in enumerate(zip(opt.all_params().itemgot(0), record['optimizer'])):
+        # a parameter without a gradient was never stepped
+        if 'step' in s: out |= {f'optimizer.{i}.{k}': p for k in kinds}
+    return {k: _kind(v) for k,v in out.items()}
+
+def _kind(t): return f'{tuple(t.shape)} {str(t.dtype)[6:]}'
+
+def _check_fits(record, tensors, learn, fault):
+    "Raise unless a checkpoint is one of this network and its optimizer."
+    opt, rows = learn.opt, [r['epoch'] for r in record['rows']]
+    if rows != list(range(record['next'])): raise fault('its rows are not those of its epochs')
+    groups, keys = [set(h) for h in opt.hypers], [set(h) for h in record['hypers']]
+    if len(record['optimizer']) != len(opt.all_params()) or groups != keys:
+        raise fault('its optimizer is another one')
+    got, want = {k: _kind(v) for k,v in tensors.items()}, _wanted(record, learn)
+    for k in sorted({*got, *want}):
+        if got.get(k) != want.get(k):
+            raise fault(f'{k} is {got.get(k, "missing")}, not {want.get(k, "expected")}')
 
 # %% ../nbs/05_train.ipynb #fd141643
 @patch
@@ -358,6 +492,22 @@ def done(self:RunFolder,
     "Is nothing left to train?"
     if self.next >= epochs: return True
     return bool(self.patience and self.rows and self.since_best() >= self.patience)
+
+# %% ../nbs/05_train.ipynb #e955b051
+@patch
+def finished(self:RunFolder,
+    epochs:int, # Of the recipe
+)->bool:
+    "Take the rows out of the log of a finished run; False, and nothing taken, if it is not one."
+    f, weights = self.run/'log.csv', self.run/'weights.safetensors'
+    if not (f.exists() and weights.exists()): return False
+    try: log = read_log(f)
+    except InputError: return False   # the checkpoint has the rows, too
+    if log.epoch.tolist() != list(range(len(log))): return False
+    self.rows, self.next = log.to_dict('records'), len(log)
+    if self.done(epochs): return True
+    self.rows, self.next = [], 0
+    return False
 
 # %% ../nbs/05_train.ipynb #23aa73ca
 class SmallFirst(Callback):
@@ -580,8 +730,9 @@ class TensorBoard(RowLogger):
         except ImportError as e: raise _missing('tensorboard') from e
     def open(self):
         from torch.utils.tensorboard import SummaryWriter
-        for f in (self.folder/'tensorboard').glob('events.out.tfevents.*'): f.unlink()
-        self.writer = SummaryWriter(self.folder/'tensorboard', purge_step=0)
+        into = inside(self.folder, 'tensorboard')
+        for f in into.glob('events.out.tfevents.*'): f.unlink()
+        self.writer = SummaryWriter(into, purge_step=0)
         return 0
     def write(self, row):
         for k,v in row.items():
@@ -605,7 +756,8 @@ class WandB(RowLogger):
         try: import wandb
         except ImportError as e: raise _missing('wandb') from e
     def open(self):
-        for old in self.folder.glob('wandb/offline-run-*'): shutil.rmtree(old)
+        for old in inside(self.folder, 'wandb').glob('offline-run-*'):
+            shutil.rmtree(inside(self.folder, 'wandb', old.name))
         online = os.environ.get('WANDB_MODE', 'offline') == 'online'
         self.writer = self.start('allow' if online else None)
         return self.writer.step if online else 0
@@ -621,7 +773,7 @@ def name_of_run(self:WandB)->str:
     "The run's name at Weights & Biases, kept in its folder."
     f = self.folder/'wandb'/'id.txt'
     if not f.exists(): write_text(f, secrets.token_hex(4))
-    return f.read_text(encoding='utf-8')
+    return read_text(f, 'name of the run', 1000)
 
 @patch
 def start(self:WandB, resume):
@@ -631,7 +783,7 @@ def start(self:WandB, resume):
     return wandb.init(project='fetal_seg', name=self.folder.name, id=self.name_of_run(),
                       dir=self.folder, mode=os.environ.get('WANDB_MODE', 'offline'),
                       reinit='create_new', resume=resume,
-                      config=read_json(made)['setup'] if made.exists() else None,
+                      config=read_training(made)['setup'] if made.exists() else None,
                       settings=wandb.Settings(**{k: v for k,v in _WANDB.items() if k in known}))
 
 # %% ../nbs/05_train.ipynb #5c03ee64
@@ -660,22 +812,48 @@ def train(
     device=None, # None: the GPU if there is one
     cbs=(), # More callbacks
     loggers=(), # Names of `LOGGERS`: where the log goes beside log.csv
+    check:bool=True, # First see whether the prepared files are as they were written
     **changes, # Entries of the recipe that are to differ from the preset
 )->pd.DataFrame: # The log: one row an epoch
     "Train a U-Net on a prepared folder; the run folder gets all that is needed to use it."
     prepared, run, recipe = Path(prepared), Path(run), _get_recipe(preset, init, changes)
     setup = _setup(prepared, recipe, seed, init)
-    _check_run(run, setup)
-    ema, loggers = EMA(recipe['ema']), get_loggers(loggers, run)
-    keep = RunFolder(run, ema, recipe['patience'])
-    learn = _get_learner(prepared, recipe, seed, init, device,
-                         [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs])
-    keep.resume(learn)
-    if not get_rank(): _write_setup(run, learn, setup, prepared, keep, init)
-    _fit(learn, keep, recipe, loggers)
-    log = pd.DataFrame(keep.rows)
-    if not get_rank(): _save_curve(log, run/'curve.png')
+    with _held(run):
+        _check_run(run, setup)
+        ema, loggers = EMA(recipe['ema']), get_loggers(loggers, run)
+        keep = RunFolder(run, ema, recipe['patience'])
+        learn = _get_learner(prepared, recipe, seed, init, device,
+                             [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs], check)
+        if not keep.finished(recipe['epochs']): keep.resume(learn)
+        if not get_rank(): _write_setup(run, learn, setup, prepared, keep, init)
+        _fit(learn, keep, recipe, loggers)
+        log = pd.DataFrame(keep.rows)
+        if not get_rank(): _save_curve(log, run/'curve.png')
     return log
+
+# %% ../nbs/05_train.ipynb #2fbf5579
+_OURS = ('weights.safetensors', 'predictor.json', 'seen.csv', 'log.csv', 'curve.png', 'card.md',
+         'last.safetensors', 'last.pth', 'tensorboard', 'wandb')
+
+@contextmanager
+def _held(run):
+    "Keep a run folder for this training."
+    if get_rank(): yield; return
+    with hold_folder(run):
+        if not (run/'train.json').exists(): _check_free(run)
+        for name in ('train.json', *_OURS):
+            # as `atomic_path` names what it has not finished
+            stem, dot, kind = name.partition('.')
+            for f in run.glob(f'.{stem}-????????.{kind}') if dot else (): f.unlink()
+        yield
+
+def _check_free(run):
+    "Raise if a folder without train.json holds a file that a training would write."
+    for name in _OURS:
+        if os.path.lexists(run/name):
+            raise InputError(run/name, 'no training of ours has written this (there is no '
+                             'train.json beside it), and it would be overwritten',
+                             'choose another run folder, or move it away')
 
 # %% ../nbs/05_train.ipynb #23faadf5
 def _fit(learn, keep, recipe, loggers):
@@ -687,6 +865,8 @@ def _fit(learn, keep, recipe, loggers):
             if not done: fit(recipe['epochs'], recipe['lr'], start_epoch=keep.next, reset_opt=False)
         if done:
             for o in loggers: o.replay(keep.rows)
+    # fastai writes the place in its code into the message
+    except InputError as e: raise type(e)(e.path, e.found, e.remedy) from e
     finally:
         for o in loggers: o.close()
 
@@ -700,7 +880,7 @@ _RUN_FORMAT = 2
 
 def _setup(prepared, recipe, seed, init):
     "What decides a run's weights, apart from the machine."
-    key = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    key = read_about(prepared)
     start = None if init is None else digest(_weights_file(init).read_bytes())
     return dict(format=_RUN_FORMAT, prepared_key=key['key'], canvas=key['size'], mode=key['mode'],
                 seed=seed, init=start, **recipe)
@@ -709,7 +889,7 @@ def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
     f = run/'train.json'
     if not f.exists(): return
-    old = read_json(f)['setup']
+    old = read_training(f)['setup']
     if old == setup: return
     k = next(k for k in {**setup, **old} if setup.get(k) != old.get(k))
     raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}',
@@ -718,13 +898,14 @@ def _check_run(run, setup):
 # %% ../nbs/05_train.ipynb #28319965
 def _weights_file(run):
     run = SHIPPED if str(run) == 'shipped' else Path(run)
-    if run.is_dir(): return run/'weights.safetensors'
+    if run.is_dir(): run = run/'weights.safetensors'
     return check_exists(run, 'run folder or weights file')
 
 def _config_of(weights):
     "The network that a weights file belongs to."
-    f = weights.parent/'predictor.json'
-    return read_json(f, 'file that says what network it is')['network']
+    return {**_NETWORK, **read_contract(weights.parent/'predictor.json')['network']}
+
+_NETWORK = dict(width=16, depth=4, norm='batch')   # where a contract leaves them out
 
 def get_network(
     recipe:dict, # From `get_recipe`
@@ -735,9 +916,11 @@ def get_network(
     if init is None: return build_network(name, args, fetch=True)
     f = _weights_file(init)
     entry = _config_of(f)
+    check_weights(f, entry)
     own = {k: v for k,v in dict(dropout=recipe['dropout']).items() if k in entry}
     model = load_network({**entry, **own})
-    try: model.load_state_dict(load_file(f))
+    try: model.load_state_dict(check_finite(f, load_file(f)))
+    except InputError: raise
     except Exception as e:
         raise InputError(f, f'these weights cannot be started from ({str(e).splitlines()[0]})',
                          'name a run folder of fetal_seg_train') from e
@@ -765,11 +948,11 @@ def _network_of(init, changes):
     return {k: net[k] for k in ('width', 'depth', 'norm')}
 
 # %% ../nbs/05_train.ipynb #9ae3a13e
-def _get_learner(prepared, recipe, seed, init, device, first=(), last=()):
+def _get_learner(prepared, recipe, seed, init, device, first=(), last=(), check=True):
     "The Learner of a recipe, its weights drawn with the seed."
     dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device,
                   intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'],
-                  more=_get_tiles(recipe))
+                  check=check, more=_get_tiles(recipe))
     set_seeds(seed)
     return get_learner(dls, get_network(recipe, init), _get_loss(recipe, dls), wd=recipe['wd'],
                        opt_func=_OPT[recipe['opt']](recipe),
@@ -805,7 +988,7 @@ def data_facts(
 )->dict: # digest: of all files; split_digest: of the splits; splits: {split: {cases, exams}}
     "What a run folder tells of its data."
     cases = read_cases(prepared)
-    info = read_json(Path(prepared)/'prepare.json', 'file that prepare writes last')
+    info = read_about(prepared)
     table = cases[['case','split']].sort_values('case').to_csv(index=False)
     splits = {s: dict(cases=len(g), exams=g.exam.nunique()) for s,g in cases.groupby('split')}
     return dict(digest=info.get('digest'), split_digest=digest(table), splits=splits)
@@ -852,9 +1035,11 @@ def _entry_of(model, setup):
 # %% ../nbs/05_train.ipynb #6ec1e05c
 def _write_setup(run, learn, setup, prepared, keep, init):
     "Write train.json, predictor.json and seen.csv."
+    if keep.rows: keep.write_log()
     if not keep.done(setup['epochs']):
         f, now = run/'train.json', _environment()
-        before = [e for e in (read_json(f)['environments'] if f.exists() else []) if e != now]
+        before = [e for e in (read_training(f)['environments'] if f.exists() else [])
+                  if e != now]
         write_json(f, dict(
             setup=setup, environments=[*before, now],
             parameters=sum(p.numel() for p in learn.model.parameters()),

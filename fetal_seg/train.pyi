@@ -1,29 +1,37 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['RECIPE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
-import math, os, platform, random, secrets, shutil, sys, tempfile, time
+__all__ = ['RECIPE', 'PAPER', 'BASELINE', 'PRESETS', 'LOGGERS', 'case_counts', 'CaseMetric', 'MeanDice', 'MinDice', 'PooledDice', 'MeanIoU', 'PooledIoU', 'RegionDice', 'FalseAlarm', 'ChannelsLast', 'SegLearner', 'get_metrics', 'get_learner', 'Mirrored', 'EMA', 'set_seeds', 'EpochSeed', 'RunFolder', 'save_weights', 'EpochRow', 'ScalerRecord', 'Checkpoint', 'SmallFirst', 'Bar', 'get_recipe', 'get_augment', 'RowLogger', 'TensorBoard', 'WandB', 'get_loggers', 'train', 'get_network', 'get_callbacks', 'data_facts', 'note_seen', 'overfit_one', 'FoundLR', 'find_lr']
+import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 import numpy as np, pandas as pd, torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
-from fastai.optimizer import Adam
+from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
 from fastcore.basics import noop, patch
+from fastcore.foundation import L
+from functools import partial
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import SHIPPED, InputError, atomic_path, check_exists, digest, read_json, write_json, write_text
+from .core import SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder, inside, read_text, to_json, write_json, write_text
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
-from .losses import BCEDiceLoss, get_loss, like
-from .preprocess import read_cases
+from .losses import BCEDiceLoss, fit_loss, get_loss, like
+from .networks import NETWORKS, build_network, fit_network, load_network, network_entry
+from .preprocess import read_about, read_cases
+from .runs import check_finite, check_weights, read_contract, read_log, read_training
+from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
-from .unet import UNet
+from .tiles import Tiles
+from .unet import UNet, fits, fitting_size
 
 def case_counts(logits, targ) -> tuple:
     ...
@@ -123,7 +131,7 @@ class SegLearner(Learner):
 def get_metrics(dls) -> list:
     ...
 
-def get_learner(dls, model=..., loss=..., wd: float=..., cbs=...) -> SegLearner:
+def get_learner(dls, model=..., loss=..., wd: float=..., cbs=..., opt_func=...) -> SegLearner:
     ...
 
 class Mirrored(Callback):
@@ -171,6 +179,9 @@ class EMA(Callback):
     def after_cancel_validate(self):
         ...
 
+def _like(t, weight):
+    ...
+
 def set_seeds(seed: int, dls=...):
     ...
 
@@ -192,6 +203,7 @@ class RunFolder(Callback):
     patience: Any
     rows: Any
     run: Any
+    scaler: Any
     t: Any
     order: Any
 
@@ -216,6 +228,9 @@ class RunFolder(Callback):
     def write(self):
         ...
 
+    def write_log(self):
+        ...
+
     def resume(self, learn):
         ...
 
@@ -225,7 +240,54 @@ class RunFolder(Callback):
     def done(self, epochs: int) -> bool:
         ...
 
+    def finished(self, epochs: int) -> bool:
+        ...
+
 def save_weights(path, model) -> Path:
+    ...
+_Figure: Any
+
+class EpochRow(Record):
+    __pydantic_extra__: dict[str, _Figure]
+    epoch: Annotated[int, Field(ge=0)]
+    dice: Annotated[float, Field(ge=0, le=1)]
+
+class ScalerRecord(Record):
+    scale: Annotated[float, Field(gt=0)]
+    growth_factor: Annotated[float, Field(gt=1)]
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)]
+    growth_interval: Annotated[int, Field(ge=1)]
+    growth_tracker: Annotated[int, Field(ge=0, alias='_growth_tracker')]
+
+class Checkpoint(Record):
+    formats: Any
+    next: Annotated[int, Field(ge=1, le=10 ** 6)]
+    best: Annotated[float, Field(ge=-1, le=1)]
+    rows: list[EpochRow]
+    average_steps: Annotated[int, Field(ge=0)]
+    optimizer: list[dict[str, bool | int | float]]
+    hypers: list[dict[str, float]]
+    scaler: ScalerRecord | None
+
+def _tensors(model, average, opt):
+    ...
+
+def _as_text(v):
+    ...
+
+def _record(keep, learn):
+    ...
+
+def _read_checkpoint(f, learn):
+    ...
+
+def _wanted(record, learn):
+    ...
+
+def _kind(t):
+    ...
+
+def _check_fits(record, tensors, learn, fault):
     ...
 
 class SmallFirst(Callback):
@@ -265,6 +327,8 @@ class Bar(Callback):
     def after_fit(self):
         ...
 RECIPE: Any
+PAPER: Any
+BASELINE: Any
 PRESETS: Any
 
 def get_recipe(preset: str=..., **changes) -> dict:
@@ -277,6 +341,15 @@ def _check_scale(scale):
     ...
 
 def _check_choices(recipe):
+    ...
+
+def _own_entries(network):
+    ...
+
+def _check_network(recipe):
+    ...
+
+def _fitting(n, depth):
     ...
 
 def _augment_arguments(given):
@@ -365,7 +438,15 @@ LOGGERS: Any
 def get_loggers(names, run) -> list:
     ...
 
-def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., **changes) -> pd.DataFrame:
+def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., check: bool=..., **changes) -> pd.DataFrame:
+    ...
+_OURS: Any
+
+@contextmanager
+def _held(run):
+    ...
+
+def _check_free(run):
     ...
 
 def _fit(learn, keep, recipe, loggers):
@@ -386,8 +467,12 @@ def _weights_file(run):
 
 def _config_of(weights):
     ...
+_NETWORK: Any
 
-def get_network(recipe: dict, init=...) -> UNet:
+def get_network(recipe: dict, init=...) -> torch.nn.Module:
+    ...
+
+def _network_args(recipe):
     ...
 
 def _get_recipe(preset, init, changes):
@@ -396,7 +481,14 @@ def _get_recipe(preset, init, changes):
 def _network_of(init, changes):
     ...
 
-def _get_learner(prepared, recipe, seed, init, device, first=..., last=...):
+def _get_learner(prepared, recipe, seed, init, device, first=..., last=..., check=...):
+    ...
+_OPT: Any
+
+def _get_tiles(recipe):
+    ...
+
+def _get_loss(recipe, dls):
     ...
 
 def get_callbacks(recipe: dict, device) -> list:
@@ -412,6 +504,9 @@ def _environment():
     ...
 
 def _contract(model, setup):
+    ...
+
+def _entry_of(model, setup):
     ...
 
 def _write_setup(run, learn, setup, prepared, keep, init):

@@ -16,6 +16,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 from .core import InputError, atomic_path
+from .runs import check_network
 
 # %% ../nbs/03_unet.ipynb #a28f17a3
 def group_norm(
@@ -85,6 +86,7 @@ class TwoPaths(nn.Module):
         if width < 1 or depth < 0:
             raise InputError('width, depth', f'{width} and {depth}',
                              'give a width of at least 1 and a depth of at least 0')
+        check_network('width, depth', width, depth)
         ws = [width*2**i for i in range(depth+1)]
         self.down = nn.ModuleList(double_conv(a, b, norm, padding) for a,b in zip([c_in]+ws, ws))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2)

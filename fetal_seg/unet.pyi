@@ -8,6 +8,7 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 from .core import InputError, atomic_path
+from .runs import check_network
 
 def group_norm(c: int) -> nn.GroupNorm:
     ...

@@ -7,10 +7,10 @@ __all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Fi
            'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see',
            'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates',
            'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification',
-           'verify']
+           'FindingsFile', 'verify']
 
 # %% ../nbs/02_verify.ipynb #e8d10571
-import math, warnings
+import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,13 +18,12 @@ from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import (InputError, NotFoundError, counted, digest, pmap, read_json, write_json,
-                            write_text)
+from .core import (InputError, counted, digest, pmap, printable, write_json, write_text)
 from .copies import copy_groups, look
 from .data import (SPLITS, add_exams, by_study, few_exams, find_cases, named_exams,
                             read_pair, settle_region, split_cases)
@@ -34,7 +33,10 @@ from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import (circumference, edge_points, fill, fit_ellipse, picture_part,
                                 warp_mask)
 from .preprocess import (AFFINE, KINDS, case_path, check_kind, check_region,
-                                  enclosed_share, get_kind, hull_change, read_cases, to_mask)
+                                  enclosed_share, find_changes, get_kind, hull_change,
+                                  read_about, read_cases, read_manifest, to_mask)
+from .results import check_ours
+from .schema import Record
 
 # %% ../nbs/02_verify.ipynb #8833fb79
 SEVERITIES = ('error', 'warning', 'note')
@@ -339,18 +341,15 @@ def _check_table(file, cases):
     if cases.empty: raise InputError(file, 'there is no case in it', _REMAKE)
 
 def _read_prepared(prepared):
-    "The table of a prepared folder and the content of its prepare.json."
+    "The table of a prepared folder and the content of its prepare.json, and what has changed."
     prepared = Path(prepared)
-    try: cases = read_cases(prepared)
-    except InputError: raise
-    except ValueError as e:
-        raise InputError(prepared/'cases.csv', f'this is no table ({e})', _REMAKE) from e
+    cases = read_cases(prepared)
     _check_table(prepared/'cases.csv', cases)
-    if not (prepared/'prepare.json').exists():
-        raise NotFoundError(prepared/'prepare.json', 'there is no such file, so prepare did not '
-                            'come to its end', 'run it again: fetal_seg_prepare RAW OUT')
-    info = read_json(prepared/'prepare.json')
-    if 'size' not in info: raise InputError(prepared/'prepare.json', 'it names no size', _REMAKE)
+    info = read_about(prepared)
+    info['changes'] = find_changes(prepared)
+    known = all(name != 'manifest.jsonl' for name,_ in info['changes'])
+    noted = read_manifest(prepared) if known else {}
+    info['undigested'] = [c for c,r in noted.items() if not all(r.get(k) for k in KINDS)]
     return cases[[c for c in _KEPT if c in cases]], info
 
 # %% ../nbs/02_verify.ipynb #3c004ebb
@@ -514,6 +513,20 @@ _add_table('note', _left_out_as,
     overlay=('A picture with its annotation drawn in shows the answer, and is left out.',
              'nothing to do'),
     foreign_file=('A file of the raw folder that belongs to no case.', 'nothing to do'))
+
+# %% ../nbs/02_verify.ipynb #e29c06f2
+@add_check('error', _REMAKE)
+def _check_changed_file(s):
+    "What is trained on and scored is what prepare wrote, and no other file or table."
+    told = {r.case for r in s.cases.itertuples() if r.problems}
+    return [(name, found) for name,found in s.info.get('changes', []) if name not in told]
+
+@add_check('note', _REMAKE + '; then files that change are found')
+def _check_contents_unknown(s):
+    "An older version wrote no digests of the files: whether they changed cannot be seen."
+    unknown = s.info.get('undigested', [])
+    return [Finding('', f'{len(unknown)} of {len(s.cases)} cases', also=tuple(unknown))
+            ] if unknown else []
 
 # %% ../nbs/02_verify.ipynb #c0f2a14c
 def thinness(
@@ -742,7 +755,7 @@ def _check_saturated(s):
 @add_check('note', 'nothing to do: it is read as grey, by its type')
 def _check_other_mode(s):
     "A picture of another mode or depth than nearly all came another way."
-    if 'mode' not in s.cases: return []
+    if not {'mode', 'bits'} <= {*s.cases}: return []
     c = s.cases[s.cases['mode'].notna()]
     kinds = list(zip(c['mode'], c.bits))
     if not kinds: return []
@@ -1345,7 +1358,7 @@ class Verification:
         n = [(s, int((self.findings.severity == s).sum())) for s in SEVERITIES]
         return ', '.join(f'{k or "no"} {s}{"" if k == 1 else "s"}' for s,k in n)
 
-    def __str__(self): return _format_report(self)
+    def __str__(self): return printable(_format_report(self))
     def __repr__(self):
         return f'Verification({counted(self.facts["cases"], "case")}: {self.counts})'
 
@@ -1375,8 +1388,21 @@ def to_dict(self:Verification)->dict: # For JSON
 def save(self:Verification,
     path, # A JSON file
 )->Path:
-    "Write it as JSON."
-    return write_json(path, self.to_dict())
+    "Write it as JSON; a file of others is not overwritten."
+    return write_json(check_ours(path, 'findings'), self.to_dict())
+
+# %% ../nbs/02_verify.ipynb #7192a007
+class _Listed(Record):
+    check:str
+    severity:Literal[SEVERITIES]
+    case:str = ''
+    value:str = ''
+    remedy:str = ''
+    also:list[str]|None = None
+
+class FindingsFile(Record):
+    "What of a saved `Verification` is read back."
+    findings:list[_Listed]
 
 # %% ../nbs/02_verify.ipynb #85f16376
 def _cards(v):
@@ -1407,7 +1433,8 @@ def save_html(self:Verification,
     path, # An HTML file
     few:int=4, # Findings of each check to show as pictures
 )->Path:
-    "Write it as one page."
+    "Write it as one page; a page of others is not overwritten."
+    check_ours(path, 'verification')
     from fetal_seg.report import html_cards, html_page, html_table, html_text
     found = html_text('None.')
     if len(self.findings): found = html_table(self.findings.drop(columns='also'))
@@ -1442,7 +1469,7 @@ def _finding_lines(v, severity, name, g, few):
     lines += [f'    {at}{value}' for at,value in zip(where, shown.value)]
     if len(g) > len(shown): lines += [f'    and {len(g)-len(shown)} more']
     if severity != 'note': lines += [f'    remedy: {g.remedy.iloc[0]}']
-    return lines
+    return [l.replace('\n', '\\u000a') for l in lines]   # of names
 
 # %% ../nbs/02_verify.ipynb #e2fa8867
 def _format_report(v, few=3):
@@ -1460,7 +1487,7 @@ def print(self:Verification,
     few:int=3, # Findings to show for each check
 ):
     "Print it as text."
-    print(_format_report(self, few))
+    print(printable(_format_report(self, few), sys.stdout.encoding or 'utf-8'))
 
 # %% ../nbs/02_verify.ipynb #e86a68e6
 def verify(

@@ -1,7 +1,7 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Finding', 'MeasuredFolder', 'Check', 'add_check', 'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see', 'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates', 'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification', 'verify']
-import math, warnings
+__all__ = ['SEVERITIES', 'CHECKS', 'MEASURES', 'SPECK_PX', 'THIN', 'FILLED', 'Finding', 'MeasuredFolder', 'Check', 'add_check', 'each_case', 'run_checks', 'Parts', 'raw_parts', 'prepared_parts', 'add_measure', 'is_prepared', 'see', 'thinness', 'filled_share', 'pieces', 'robust_z', 'strokes', 'contrast', 'edge_band', 'duplicates', 'near_pairs', 'correlation', 'alike', 'regions_differ', 'name_rule', 'plot_distributions', 'Verification', 'FindingsFile', 'verify']
+import math, sys, warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,19 +9,21 @@ from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage, sparse
-from .core import InputError, NotFoundError, counted, digest, pmap, read_json, write_json, write_text
+from .core import InputError, counted, digest, pmap, printable, write_json, write_text
 from .copies import copy_groups, look
 from .data import SPLITS, add_exams, by_study, few_exams, find_cases, named_exams, read_pair, settle_region, split_cases
 from .exchange import is_entry, read_entry
 from .images import dhash, read_img, read_picture, to_uint8
 from .labels import check_classes, read_annotation, read_classed, region_name
 from .geometry import circumference, edge_points, fill, fit_ellipse, picture_part, warp_mask
-from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, get_kind, hull_change, read_cases, to_mask
+from .preprocess import AFFINE, KINDS, case_path, check_kind, check_region, enclosed_share, find_changes, get_kind, hull_change, read_about, read_cases, read_manifest, to_mask
+from .results import check_ours
+from .schema import Record
 SEVERITIES: Any
 _REMAKE: Any
 
@@ -200,6 +202,14 @@ def _check_unreadable_unannotated(s):
 
 @add_check('note', 'nothing to do: they can be predicted on')
 def _check_unannotated_class(s):
+    ...
+
+@add_check('error', _REMAKE)
+def _check_changed_file(s):
+    ...
+
+@add_check('note', _REMAKE + '; then files that change are found')
+def _check_contents_unknown(s):
     ...
 
 def thinness(mask) -> float:
@@ -589,6 +599,17 @@ class Verification:
 
     def print(self, few: int=...):
         ...
+
+class _Listed(Record):
+    check: str
+    severity: Literal[SEVERITIES]
+    case: str = ''
+    value: str = ''
+    remedy: str = ''
+    also: list[str] | None = None
+
+class FindingsFile(Record):
+    findings: list[_Listed]
 
 def _cards(v):
     ...

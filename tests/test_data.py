@@ -212,8 +212,8 @@ def test_pair_reads_each_file_once(tmp_path, monkeypatch):
     save(tmp_path/'x_mask_2.png', a)
     (case,), _ = (o.to_dict('records') for o in find_cases(tmp_path))
     reads, decodes = [], []
-    read_bytes, read_picture = Path.read_bytes, data.read_picture
-    monkeypatch.setattr(Path, 'read_bytes', lambda p: (reads.append(p.name), read_bytes(p))[1])
+    read_bytes, read_picture = data.read_bytes, data.read_picture
+    monkeypatch.setattr(data, 'read_bytes', lambda p, *a: (reads.append(p.name), read_bytes(p))[1])
     read_classed = data.read_classed
     monkeypatch.setattr(data, 'read_picture', lambda p, d=None:
                         (decodes.append(p.name), read_picture(p, d))[1])
@@ -375,7 +375,7 @@ def test_exams_csv_as_people_write_them(tmp_path):
     assert part.exam_source.value_counts().to_dict() == dict(none=20, csv=10)
 
 @pytest.mark.parametrize('text,said',
-                         [('', 'no readable CSV'), ('\0\1\2', 'no readable CSV|its columns are'),
+                         [('', 'no readable CSV'), ('\0\1\2', 'byte 0 is zero'),
                           ('case|exam\nc1|1\n', 'it needs exam, and commas'),
                           ('exam\n1\n', 'it needs case'), ('case,exam\n', 'none of its 0 rows'),
                           ('case,exam\nc1,\n', 'none of its 1 rows'),
@@ -388,7 +388,7 @@ def test_exams_csv_that_cannot_be_used(text, said, tmp_path):
 
 def test_exams_csv_in_another_encoding(tmp_path):
     (tmp_path/'exams.csv').write_bytes('case,exam\nc1,Müller\n'.encode('latin-1'))
-    with pytest.raises(InputError, match='no readable CSV'):
+    with pytest.raises(InputError, match='byte 14 is no UTF-8; save it as UTF-8'):
         add_exams(strangers(5, np.random.default_rng(0)), exams=tmp_path/'exams.csv')
 
 def test_regex_exams_of_paths():

@@ -284,6 +284,52 @@ def test_record_after_waiting(server):
     assert files['b.csv'] == dict(url=url + '/files/b.csv', size=1, md5=md5(b'1'))
     assert waits == [5, 2, 4]
 
+def record(**changes):
+    "A record of one file, with a fault in it."
+    file = dict(key='a', size=1, checksum='md5:' + '0'*32, links=dict(self='http://x/a'))
+    return json.dumps(dict(files=[file | changes])).encode()
+
+@pytest.mark.parametrize('body,says', [
+    (record(size=-1), 'size is -1'), (record(size=1.5), 'size is 1.5'), (record(key='../a'), 'key'),
+    (record(key='/a'), 'key'), (record(links=dict(self='file:///etc/passwd')), 'links.self'),
+    (record(checksum='md5:0'), 'checksum'), (b'['*100_000, 'no Zenodo record'),
+    (json.dumps(dict(files=json.loads(record())['files']*2)).encode(), 'one name'),
+    (json.dumps(dict(files=[{}]*20_000)).encode(), 'files is')])
+def test_hostile_records(server, body, says):
+    server.files['/r'] = body
+    with pytest.raises(InputError, match='no Zenodo record') as e:
+        D.zenodo_files(server.base + '/r', [])
+    assert says in str(e.value) and '\n' not in str(e.value) and len(str(e.value)) < 400
+
+def endless(h, body):
+    h.send_response(200); h.end_headers()
+    while h.server.sent < 1 << 30:
+        h.wfile.write(b' '*(1 << 16))
+        h.server.sent += 1 << 16
+
+def test_record_without_end(server):
+    server.record_plan = [endless]
+    with pytest.raises(InputError, match='more than 4,194,304 bytes'):
+        D.zenodo_files(server.base + '/api/records/1', [])
+    assert server.sent < 32 << 20
+
+def drip(h, body):
+    h.send_response(200); h.end_headers()
+    for i in range(400):
+        h.wfile.write(b'x')
+        time.sleep(0.05)
+
+def test_bytes_that_drip(case):
+    case.server.plan = [drip]*9
+    t = time.monotonic()
+    case.fails('does not arrive in the time that it has; call again', seconds=0.5)
+    assert time.monotonic() - t < 3
+
+def test_round_in_circles(case):
+    case.server.plan = [lambda h, body: h.answer(302, Location=case.url)]*99
+    case.fails('from one address to the next')
+    assert case.waits == [] and len(case.server.asked) <= 31
+
 # Archives
 
 def pack(*members):
@@ -551,6 +597,24 @@ def test_hc18_other_record(hc):
     hc.get()
     record_of(hc.server, CONTENT, '7')
     with pytest.raises(InputError, match='this holds http.*1327317'): hc.get(record='7')
+
+def test_hc18_more_than_anybody_expects(hc):
+    with pytest.raises(InputError, match='bytes, more than 1,000'): hc.get(max_bytes=1000)
+
+@pytest.mark.parametrize('change,says', [
+    (dict(holds={'../x': [1, 1]}), 'leads out of the folder'), (dict(holds=[]), 'holds is'),
+    (dict(holds={'a': [-1, 1]}), 'is -1'), (dict(size='big'), "size is 'big'"), (None, 'files is'),
+    (dict(md5=None), 'md5 is None')])
+def test_hc18_edited_record_of_the_download(hc, change, says):
+    hc.get()
+    f = Path(f'{hc.out}.download/SOURCE.json')
+    source = json.loads(f.read_text())
+    for k in source['files']: source['files'][k].update(change or {})
+    if change is None: source['files'] = 3
+    f.write_text(json.dumps(source))
+    with pytest.raises(InputError, match='SOURCE.json') as e: hc.get()
+    assert says in str(e.value) and '\n' not in str(e.value)
+    assert held(hc.out) == RAW
 
 def test_hc18_no_room(hc, monkeypatch):
     usage = D.shutil.disk_usage(hc.out.parent)

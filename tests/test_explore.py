@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from fetal_seg.core import InputError, guard, unguard
 from fetal_seg.explore import (
-    Explorer, explore, keep_scores, kept_path, read_kept, read_notes, save_note, scores_key,
-    sort_keys)
+    Explorer, explore, keep_scores, kept_path, read_findings, read_kept, read_notes, save_note,
+    scores_key, sort_keys)
 from fetal_seg.metrics import read_scores
 from fetal_seg.geometry import invert, warp
 from fetal_seg.preprocess import PreparedCase, prepare, read_cases
@@ -250,6 +250,50 @@ def test_notes_of_somebody_else_are_seen(job, tmp_path):
     save_note(tmp_path/'n.csv', b, 'wrong', 'by another')
     ex.case = b
     assert (ex.ui.flag.value, ex.ui.note.value) == ('wrong', 'by another')
+
+@pytest.mark.parametrize('text,says', [
+    ('case;flag;note;time\na;right;x;\n', 'semicolons between its columns'),
+    ('case,flag,note,time\na,right\n', 'line 2 has 2 cells'), ('', 'no column case'),
+    ('case,flag\n', 'no column note'), ('case,flag,note,time,more\n', 'its columns are'),
+    ('case,flag,note,time\na,right,x,\0,\n', 'byte 30 is zero'), (b'\xff\xfec\0a\0', 'UTF-16')])
+def test_notes_of_another_program(tmp_path, text, says):
+    f = tmp_path/'notes.csv'
+    data = text if isinstance(text, bytes) else text.encode()
+    f.write_bytes(data)
+    with pytest.raises(InputError, match=says) as e: save_note(f, 'a', 'right')
+    assert '\n' not in str(e.value) and 'notes.csv' in str(e.value)
+    assert f.read_bytes() == data   # somebody's file stays somebody's
+
+def test_a_note_of_a_whole_book(tmp_path):
+    with pytest.raises(InputError, match='200,000 characters'):
+        save_note(tmp_path/'n.csv', 'a', 'right', 'x'*200_000)
+    assert not (tmp_path/'n.csv').exists()
+
+@pytest.mark.parametrize('change,says', [
+    (dict(check=3), 'findings.0.check is 3'), (dict(severity='awful'), 'severity'),
+    (dict(case=['a']), 'case'), (dict(value=None), 'value'), (dict(also='ab'), 'also'),
+    (dict(also=[1]), 'also.0')])
+def test_edited_findings(job, tmp_path, change, says):
+    found = json.loads((job/'verify.json').read_text())
+    found['findings'][0].update(change)
+    (tmp_path/'v.json').write_text(json.dumps(found))
+    with pytest.raises(InputError, match='v.json') as e: read_findings(tmp_path/'v.json')
+    assert says in str(e.value) and '\n' not in str(e.value)
+
+@pytest.mark.parametrize('row,says', [
+    ('a,s,9,0.5,k', 'line 2: dice is'), ('a,s,nan,0.5,k', 'dice'), ('a,s,x,0.5,k', 'dice'),
+    ('a,s,0.5,-1,k', 'sdc'), ('a,s,0.5,0.5,', 'key'), ('a,s,1,1,k\na,s,1,1,k', 'in line 2'),
+    ('a,s,1', '3 cells|no CSV')])
+def test_edited_scores(tmp_path, row, says):
+    (tmp_path/'s.csv').write_text(f'case,split,dice,sdc,key\n{row}\n')
+    with pytest.raises(InputError, match=says): read_kept(tmp_path/'s.csv')
+
+def test_a_figure_stays_in_its_folder(job, tmp_path):
+    ex = explore(Greys(), job/'prepared', notes=tmp_path/'deep'/'n.csv')
+    for evil in ('../../gone', '/gone', 'a/b', '..'):
+        with ex._quietly(): ex.ui.list.options, ex.ui.list.value = [(evil, evil)], evil
+        assert ex.case == evil and ex.save().parent == tmp_path/'deep'/'figures'
+    assert not (tmp_path/'gone.png').exists()
 
 def test_figures_never_overwrite(job, tmp_path):
     ex = explore(Greys(), job/'prepared', notes=tmp_path/'n.csv')

@@ -100,7 +100,8 @@ def wait_for(job, there):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'when',
-    ['prepared/cases.csv', 'fold-0/run/log.csv', 'fold-0/scores.csv', 'fold-1/run/last.pth'])
+    ['prepared/cases.csv', 'fold-0/run/log.csv', 'fold-0/scores.csv',
+     'fold-1/run/last.safetensors'])
 def test_killed_and_gone_on_with(raw36, whole, tmp_path, when):
     out = tmp_path/'cv'
     job = start(raw36, out)
@@ -309,10 +310,10 @@ def strangers(tmp_path_factory):
     from fetal_seg.phantom import write_phantoms
     from fetal_seg.preprocess import prepare
     d = tmp_path_factory.mktemp('strangers')
-    prepare(write_phantoms(d/'raw', n=8, shape=(64, 96), seed=9), d/'prepared', size=(64, 96),
-            fractions=(0., 0., 1.))
-    f = d/'prepared'/'cases.csv'
-    pd.read_csv(f).assign(exam=lambda t: 'other-' + t.exam).to_csv(f, index=False)
+    how = dict(size=(64, 96), fractions=(0., 0., 1.))
+    cases = prepare(write_phantoms(d/'raw', n=8, shape=(64, 96), seed=9), d/'prepared', **how)
+    cases.assign(exam='other-' + cases.exam)[['case', 'exam']].to_csv(d/'exams.csv', index=False)
+    prepare(d/'raw', d/'prepared', exams=d/'exams.csv', **how)
     return d/'prepared'
 
 def test_ensemble_is_the_average_of_its_members(whole, strangers):
@@ -379,3 +380,20 @@ def test_a_fold_of_an_older_version_is_unknown(cv, raw36):
     assert n == len(pd.read_csv(fold/'scores.csv')) and len(table) == 4
     assert f'whether {n} pictures were seen in training is unknown' in json.loads(
         (cv/'summary.json').read_text())['seen_note']
+
+def test_one_demo_at_a_time(tmp_path):
+    from fetal_seg.pipeline import demo
+    with folder_lock(tmp_path):
+        with pytest.raises(InputError, match=r'another process .number \d+, for'):
+            demo(out=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+@pytest.mark.parametrize('name', ['scores.csv', 'summary.json', 'report.html', 'verify.html'])
+def test_files_of_somebody_else_are_not_overwritten(raw36, tmp_path, name):
+    from fetal_seg.pipeline import demo
+    (tmp_path/'out').mkdir()
+    (tmp_path/'out'/name).write_text('mine')
+    for job in (lambda: demo(out=tmp_path/'out'), lambda: crossval(raw36, tmp_path/'out', **SETUP)):
+        with pytest.raises(InputError, match=f'{name}: this file was not written by'): job()
+        assert [p.name for p in tmp_path.glob('**/*') if p.is_file()] == [name]
+    assert (tmp_path/'out'/name).read_text() == 'mine'

@@ -139,9 +139,9 @@ def test_members_prepared_otherwise_are_refused(tmp_path):
         Predictor([SHIPPED, other])
 
 @pytest.mark.parametrize('change,text', [(dict(post=['smooth']), 'choose among'),
-                                         (dict(threshold=0), 'its threshold is 0'),
+                                         (dict(threshold=0), 'threshold is 0'),
                                          (dict(network=dict(width=4)), 'do not fit the network'),
-                                         (dict(size='small'), 'its size is small')])
+                                         (dict(size='small'), "size is 'small'")])
 def test_damaged_contract(tmp_path, change, text):
     for p in SHIPPED.iterdir(): (tmp_path/p.name).write_bytes(p.read_bytes())
     write_json(tmp_path/'predictor.json', dict(read_json(tmp_path/'predictor.json'), **change))

@@ -13,7 +13,7 @@ from fetal_seg.geometry import (MODES, _cover, boundary_band, bounding_box, comp
                                 fit_affine, fit_ellipse, in_ellipse, invert, picture_part, warp,
                                 warp_mask)
 from fetal_seg.images import read_img
-from fetal_seg.preprocess import (KINDS, WORK, PreparedCase, _file_key, case_key, case_path,
+from fetal_seg.preprocess import (AFFINE, KINDS, WORK, PreparedCase, _file_key, case_key, case_path,
                                   choose_mask, commit, hull_change, prepare, read_cases, read_mask,
                                   read_prepared, replay, to_input, to_mask)
 
@@ -474,11 +474,11 @@ def test_names_that_swap_their_places(mine, tmp_path):
     assert now.set_index('case').image_sha256[a.case] == b.image_sha256
 
 def test_a_commit_may_swap_names(tmp_path):
-    (tmp_path/WORK).mkdir()
-    for name in 'ab': (tmp_path/name).write_text(name)
-    park, place = [('a', f'{WORK}/1'), ('b', f'{WORK}/2')], [(f'{WORK}/1', 'b'), (f'{WORK}/2', 'a')]
-    commit(tmp_path, park, [], place)
-    assert [(tmp_path/name).read_text() for name in 'ab'] == ['b', 'a'] and not replay(tmp_path)
+    for d in (WORK, 'train/images'): (tmp_path/d).mkdir(parents=True)
+    a, b = (f'train/images/{name}.png' for name in 'ab')
+    for name in (a, b): (tmp_path/name).write_text(name)
+    commit(tmp_path, [(a, f'{WORK}/1'), (b, f'{WORK}/2')], [], [(f'{WORK}/1', b), (f'{WORK}/2', a)])
+    assert [(tmp_path/name).read_text() for name in (a, b)] == [b, a] and not replay(tmp_path)
 
 HOLD = '''
 import sys, time
@@ -603,7 +603,8 @@ def test_equal_files_under_two_names(mine, tmp_path):
 
 def test_numbers_come_back_to_their_last_bit(world, tmp_path):
     area = np.random.default_rng(12).random(2000)/3
-    table = pd.DataFrame(dict(case=[str(i) for i in range(2000)], area=area))
+    table = pd.DataFrame(dict(case=[str(i) for i in range(2000)], exam='e', split='train', height=9,
+                              width=9, **dict.fromkeys(AFFINE, 1.), area=area))
     table.to_csv(tmp_path/'cases.csv', index=False)
     assert (read_cases(tmp_path).area == area).all()
     lines = (world/'seed0'/'manifest.jsonl').read_text().splitlines()
@@ -688,7 +689,7 @@ def test_a_folder_without_cases_is_named(world, tmp_path):
     table[:0].to_csv(out/'cases.csv', index=False)
     with pytest.raises(InputError, match='no case in this folder'): read_prepared(out)
     table.drop(columns=['exam', 'scale_row']).to_csv(out/'cases.csv', index=False)
-    with pytest.raises(InputError, match='cases.csv: no column exam, scale_row'): read_prepared(out)
+    with pytest.raises(InputError, match='cases.csv: no column scale_row, exam'): read_prepared(out)
 
 @pytest.mark.data
 def test_round_trip_of_every_real_mask(raw):

@@ -289,6 +289,7 @@ def test_starting_from_the_weights_that_ship(prepared, tmp_path, monkeypatch):
     assert {v.dtype for v in start.values()} == {torch.float32, torch.int64}
     small = {k: v for k,v in SMALL.items() if k not in ('width', 'depth')}
     t.train(prepared, tmp_path/'tuned', epochs=1, init='shipped', **small)
-    assert t.read_json(tmp_path/'tuned'/'train.json')['setup']['width'] == 2
+    from fetal_seg.core import read_json
+    assert read_json(tmp_path/'tuned'/'train.json')['setup']['width'] == 2
     monkeypatch.setattr(t, 'SHIPPED', tmp_path/'nowhere')
     with pytest.raises(InputError, match='nowhere'): t.get_network(t.get_recipe('quick'), 'shipped')

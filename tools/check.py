@@ -2,11 +2,11 @@
 
     python tools/check.py [PART ...] [--data] [--jobs N] [--timeout S]
 
-Parts: clean, form, library, outputs, notebooks, pytest; all of them where none is named. The last
-line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a process of its own)
-and pytest's tests. `--data` runs instead the notebooks and the tests that are flagged `data`, on
-the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something failed, 2 nothing
-could be run. Nothing in the working tree is changed.
+Parts: clean, form, actions, library, safe, outputs, notebooks, pytest; all of them where none is
+named. The last line is `N passed, M failed`: checks, notebooks (run by `nbdev_test`, each in a
+process of its own) and pytest's tests. `--data` runs instead the notebooks and the tests that are
+flagged `data`, on the folder that FETAL_SEG_DATA names. Exit status: 0 all passed, 1 something
+failed, 2 nothing could be run. Nothing in the working tree is changed.
 """
 import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
@@ -221,9 +221,23 @@ def check_form(tally, env, **kw):
     found = run(py(top/'tools'/'measure.py', '--problems'), env)
     tally.add('the form of cells, functions and lines', found[0] == 0, detail=tail(found[1]))
 
+def check_safe(tally, env, **kw):
+    "The library runs nothing that it reads: no pickle, no eval, no shell (safe.py, bandit)."
+    rc, out = run(py(top/'tools'/'safe.py'), env)
+    tally.add('nothing that is read is executed', rc == 0, detail=tail(out))
+
+def check_actions(tally, env, **kw):
+    """The workflows by zizmor: actions pinned by hash, no stored credentials, least permissions.
+    It comes with the development environment; elsewhere the check is left out, and that is said."""
+    found = run([tool('zizmor'), '--offline', '--no-progress', '--min-severity=low',
+                 top/'.github'], env) if shutil.which(tool('zizmor')) else None
+    if found is None: return print('zizmor is not installed: the workflows are not checked')
+    tally.add('workflows without findings (zizmor)', found[0] == 0, detail=tail(found[1]))
+
 parts = dict(clean=('Notebooks are clean', check_clean), form=('Form', check_form),
+             actions=('Workflows of GitHub', check_actions),
              library=('Library and README are in step with the notebooks', check_library),
-             outputs=('Stored outputs', check_outputs),
+             safe=('Nothing is executed', check_safe), outputs=('Stored outputs', check_outputs),
              notebooks=('Notebooks (nbdev_test)', check_notebooks),
              pytest=('Tests (pytest)', check_pytest))
 
