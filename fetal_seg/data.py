@@ -13,9 +13,10 @@ __all__ = ['ANNOTATION', 'LAYOUTS', 'SPLITS', 'SPLIT_NAMES', 'SPACINGS', 'MAX_BI
            'read_raw']
 
 # %% ../nbs/00_data.ipynb #9ca90749
-import csv, os, re, warnings
+import os, re, warnings
 from bisect import bisect
 from collections import defaultdict
+from csv import reader as csv_lines
 from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
@@ -383,11 +384,11 @@ def _separator(text):
 
 def _check_lines(path, text, mark):
     "Raise where a line has fewer cells than the first one: what is missing is not known."
-    reader = csv.reader(StringIO(text, newline=''), delimiter=mark, skipinitialspace=True)
-    n = len(next(reader, []))
-    for line in reader:
+    lines = csv_lines(StringIO(text, newline=''), delimiter=mark, skipinitialspace=True)
+    n = len(next(lines, []))
+    for line in lines:
         if line and len(line) < n:
-            raise InputError(path, f'line {reader.line_num} has {len(line)} of {n} cells',
+            raise InputError(path, f'line {lines.line_num} has {len(line)} of {n} cells',
                              'complete it, or take it out')
 
 # %% ../nbs/00_data.ipynb #4a2b31a7
