@@ -198,7 +198,7 @@ def whole_logits(
 )->Tensor: # (B, 1, H, W)
     "What any network says of whole pictures."
     if isinstance(model, UNet2015): return one_logit(predict_tiles(model, x))
-    if facts is None: return one_logit(model(x))
+    if facts is None or hasattr(model, 'fit_facts'): return one_logit(model(x))
     out = model(fit_input(x, facts['channels'], facts['multiple']))
     return one_logit(first_output(out, x.shape[-2:]))
 

@@ -6,9 +6,9 @@
 __all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component',
            'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts',
            'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms',
-           'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files',
-           'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse',
-           'measure', 'known_spacing', 'export']
+           'check_device', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence',
+           'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region',
+           'measure_ellipse', 'measure', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #8656e713
 import json, math, mmap, os, re, shutil
@@ -232,7 +232,8 @@ class Predictor(metaclass=FixSigMeta):
         # None: the weights that ship
         weights=None,
         flips:bool=False, # Average with the logits of the mirrored picture?
-        device:str='cpu', # Where torch runs the network
+        device:str='cpu', # Where torch runs the network: cpu, cuda or mps
+        network=None, # A network or what makes it, where the run names none that is listed
     ):
         self.flips, self.device, self.weights = flips, device, find_weights(weights)
         c = self.contract = read_contract(contract_path(self.weights))
@@ -241,10 +242,7 @@ class Predictor(metaclass=FixSigMeta):
         self.intensity, self.familiar = c['intensity'], c.get('familiar')
         self.post = _contract_post(self.weights, c)
         self.known = _contract_seen(self.weights, c)
-        if self.weights.suffix == '.onnx':
-            _check_pair(self.weights, c)
-            self.forward = load_onnx(self.weights, c)
-        else: self.forward = load_torch(self.weights, c['network'], device)
+        self.forward = _get_forward(self.weights, c, device, network)
 
     def __call__(self,
         img, # (H, W) uint8, uint16 or float in [0, 1]; or a path
@@ -252,6 +250,18 @@ class Predictor(metaclass=FixSigMeta):
         "The heatmap of a picture, at its own size."
         img = self._read(img)
         return self.from_canvas(*to_canvas(img, self.canvas, self.mode), img.shape)
+
+# %% ../nbs/05b_predict.ipynb #0f2a77a0
+def _get_forward(weights, contract, device, network):
+    "From (B, h, w) to logits (B, h, w)."
+    if weights.suffix == '.onnx':
+        _check_pair(weights, contract)
+        return load_onnx(weights, contract)
+    try: return load_torch(weights, contract['network'], device, network)
+    except InputError as e:
+        beside = weights.parent/'network.onnx'
+        if e.path != 'network' or network is not None or not beside.exists(): raise
+        return load_onnx(beside, read_contract(contract_path(beside)))
 
 # %% ../nbs/05b_predict.ipynb #c011c016
 @patch
@@ -362,18 +372,23 @@ def _contract_seen(weights, contract):
 # %% ../nbs/05b_predict.ipynb #a6d0aab8
 def load_model(
     path, # A safetensors file
-    config:dict, # Arguments of `UNet`
-): # A `UNet`
+    config:dict, # As in predictor.json: arguments of `UNet`, or `networks.network_entry`
+    network=None, # A network or what makes it, in place of what `config` names
+): # A network
     "The network with its weights, in single precision and evaluation mode; without pickle."
     from safetensors.torch import load_file
-    from fetal_seg.unet import UNet
+    from fetal_seg.networks import load_network
     check_weights(path, config)
     try: weights = load_file(path)
     except Exception as e:
         raise InputError(path, f'this is no readable weights file ({e})',
                          'name a run folder that fetal_seg_train or fetal_seg_demo made') from e
-    model = UNet(**config)
-    model.load_state_dict(check_finite(path, weights))
+    model = load_network(config, network)
+    try: model.load_state_dict(check_finite(path, weights))
+    except RuntimeError as e:
+        raise InputError(path,
+                         f'its weights are of another network ({" ".join(str(e).split())[:150]})',
+                         'give the network that it was trained with') from e
     return model.eval()
 
 # %% ../nbs/05b_predict.ipynb #9c718441
@@ -383,26 +398,44 @@ def fold_norms(
     "Fold each batch normalisation of a network into the convolution before it."
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from fetal_seg.unet import TwoPaths
+    if not isinstance(model, TwoPaths): return model   # other networks may use them otherwise
     for parts in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
         for i,(a,b) in enumerate(zip(parts[:-1], parts[1:])):
             if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d):
                 parts[i], parts[i + 1] = fuse_conv_bn_eval(a, b), nn.Identity()
     return model
 
+# %% ../nbs/05b_predict.ipynb #711d7604
+def check_device(
+    device, # cpu, cuda, cuda:1, mps; None: whatever is there
+):
+    "Raise unless torch has a device."
+    import torch
+    if device is None: return
+    try: torch.zeros(1, device=device)
+    except Exception as e:
+        raise InputError('--device',
+                         f'{device!r} is not to be had ({str(e).splitlines()[0][:120]})',
+                         'choose cpu, or leave it out') from e
+
 # %% ../nbs/05b_predict.ipynb #ead72ed9
 def load_torch(
     path, # A safetensors file
-    config:dict, # Arguments of `UNet`
-    device:str='cpu', # Where it is run
+    config:dict, # As for `load_model`
+    device:str='cpu', # Where it is run: cpu, cuda or mps
+    network=None, # As for `load_model`
 )->callable: # (B, h, w) float32 → (B, h, w) float32, logits
     "The network, run by torch."
     import torch
-    last = torch.channels_last
-    model = fold_norms(load_model(path, config)).to(device, memory_format=last)
+    from fetal_seg.networks import whole_logits
+    check_device(device)
+    last, model = torch.channels_last, fold_norms(load_model(path, config, network))
+    model = model.to(device, memory_format=last)
     def forward(x):
         with torch.inference_mode():
             xb = torch.from_numpy(x)[:,None].to(device).contiguous(memory_format=last)
-            return model(xb)[:,0].cpu().numpy()
+            return whole_logits(model, xb)[:,0].cpu().numpy()
     return forward
 
 # %% ../nbs/05b_predict.ipynb #75559e55
@@ -1075,17 +1108,24 @@ def known_spacing(
     return float(match_table(one, provenance()).spacing.iloc[0])
 
 # %% ../nbs/05b_predict.ipynb #ef8e1eae
-def _largest_difference(onnx, weights, network, size):
+def _largest_difference(onnx, weights, entry, size, network=None):
     "The largest difference of a logit between torch and onnxruntime, on noise, dots and black."
     x = np.random.default_rng(0).random((3, *size), np.float32)
     x[1], x[2] = x[1] > 0.5, 0
-    return float(np.abs(load_onnx(onnx)(x) - load_torch(weights, network)(x)).max())
+    return float(np.abs(load_onnx(onnx)(x) - load_torch(weights, entry, network=network)(x)).max())
+
+def _exportable(model, size):
+    "A network from (B, 1, h, w) to one logit a pixel: ours as it is, another in a frame."
+    from fetal_seg.networks import WholePicture
+    from fetal_seg.unet import UNet
+    return model if isinstance(model, UNet) else WholePicture(model, size).eval()
 
 # %% ../nbs/05b_predict.ipynb #b3203ced
 def export(
     weights=None, # A run folder or the weights file in it; None: the weights that ship
     out='unet.onnx', # The ONNX file; the contract is written beside it, as .json
     tolerance:float=1e-4, # Largest difference of a logit between torch and onnxruntime
+    network=None, # As for `Predictor`
 )->dict: # The contract; its `onnx` has the names, shapes and ranges of input and output
     "Write a network as an ONNX file with its input contract."
     from fetal_seg.unet import export_onnx
@@ -1095,8 +1135,8 @@ def export(
     net, size = contract['network'], tuple(contract['size'])
     out.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(out.parent, f'.{out.name}.lock', WAIT), _export_folder(out) as work:
-        export_onnx(load_model(weights, net), work/out.name, size)
-        difference = _largest_difference(work/out.name, weights, net, size)
+        export_onnx(_exportable(load_model(weights, net, network), size), work/out.name, size)
+        difference = _largest_difference(work/out.name, weights, net, size, network)
         if not difference <= tolerance:
             raise InputError(out, f"its logits differ from torch's by {difference:.2g}",
                              f'the limit is {tolerance:g}; this combination of torch and '

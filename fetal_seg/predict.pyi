@@ -1,6 +1,6 @@
 # Written by tools/stubs.py: edit the notebook, then run `make export`.
 from typing import Any
-__all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
+__all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component', 'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts', 'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms', 'check_device', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse', 'measure', 'known_spacing', 'export']
 import json, math, mmap, os, re, shutil
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -97,7 +97,7 @@ class Predictor(metaclass=FixSigMeta):
     def __new__(cls, weights=..., *args, **kwargs):
         ...
 
-    def __init__(self, weights=..., flips: bool=..., device: str=...):
+    def __init__(self, weights=..., flips: bool=..., device: str=..., network=...):
         ...
 
     def __call__(self, img) -> np.ndarray:
@@ -130,6 +130,9 @@ class Predictor(metaclass=FixSigMeta):
     def logits(self, case) -> np.ndarray:
         ...
 
+def _get_forward(weights, contract, device, network):
+    ...
+
 def find_weights(given=...) -> Path:
     ...
 
@@ -142,13 +145,16 @@ def _contract_post(weights, contract):
 def _contract_seen(weights, contract):
     ...
 
-def load_model(path, config: dict):
+def load_model(path, config: dict, network=...):
     ...
 
 def fold_norms(model):
     ...
 
-def load_torch(path, config: dict, device: str=...) -> Any:
+def check_device(device):
+    ...
+
+def load_torch(path, config: dict, device: str=..., network=...) -> Any:
     ...
 _FILE: Any
 _NODES: Any
@@ -393,10 +399,13 @@ def measure(heatmap, mask, spacing: float=..., components: int=..., one: bool=..
 def known_spacing(picture) -> float:
     ...
 
-def _largest_difference(onnx, weights, network, size):
+def _largest_difference(onnx, weights, entry, size, network=...):
     ...
 
-def export(weights=..., out=..., tolerance: float=...) -> dict:
+def _exportable(model, size):
+    ...
+
+def export(weights=..., out=..., tolerance: float=..., network=...) -> dict:
     ...
 STEPS: Any
 

@@ -885,11 +885,14 @@ def _setup(prepared, recipe, seed, init):
     return dict(format=_RUN_FORMAT, prepared_key=key['key'], canvas=key['size'], mode=key['mode'],
                 seed=seed, init=start, **recipe)
 
+# what runs had before a recipe could say it
+_BEFORE = {k: RECIPE[k] for k in ('network', 'network_args', 'opt', 'mom', 'schedule', 'tile')}
+
 def _check_run(run, setup):
     "Raise unless the run folder is new, or was made with the same setup."
     f = run/'train.json'
     if not f.exists(): return
-    old = read_training(f)['setup']
+    old = {**_BEFORE, **read_training(f)['setup']}
     if old == setup: return
     k = next(k for k in {**setup, **old} if setup.get(k) != old.get(k))
     raise InputError(run, f'it holds a run with {k} {old.get(k)}, not {setup.get(k)}',
@@ -903,10 +906,12 @@ def _weights_file(run):
 
 def _config_of(weights):
     "The network that a weights file belongs to."
-    return {**_NETWORK, **read_contract(weights.parent/'predictor.json')['network']}
+    entry = read_contract(weights.parent/'predictor.json')['network']
+    return entry if entry.get('build') else {**_NETWORK, **entry}
 
 _NETWORK = dict(width=16, depth=4, norm='batch')   # where a contract leaves them out
 
+# %% ../nbs/05_train.ipynb #c8922808
 def get_network(
     recipe:dict, # From `get_recipe`
     init=None, # A run folder or weights file to start from, or 'shipped'; None: random weights
@@ -941,11 +946,19 @@ def _get_recipe(preset, init, changes):
 def _network_of(init, changes):
     "What the recipe says of the network, where another run's is started from."
     if init is None: return {}
-    net = _config_of(_weights_file(init))
-    for k in ('width', 'depth', 'norm'):
-        if changes.get(k) not in (None, net[k]):
-            raise InputError(f'--{k}', f'{changes[k]}, but {init} has {net[k]}', 'leave it out')
-    return {k: net[k] for k in ('width', 'depth', 'norm')}
+    net = _recipe_entries(_config_of(_weights_file(init)))
+    for k,v in net.items():
+        if changes.get(k) not in (None, v):
+            raise InputError(f'--{k}', f'{changes[k]}, but {init} has {v}', 'leave it out')
+    return net
+
+def _recipe_entries(entry):
+    "What a recipe calls the network of a contract."
+    if not entry.get('build'): return {k: entry[k] for k in ('width', 'depth', 'norm')}
+    args = entry.get('args') or {}
+    if entry['build'] == 'unet2015':
+        return dict(network='unet2015', width=args.get('width', 64), depth=args.get('depth', 4))
+    return dict(network=entry['build'], network_args=args)
 
 # %% ../nbs/05_train.ipynb #9ae3a13e
 def _get_learner(prepared, recipe, seed, init, device, first=(), last=(), check=True):

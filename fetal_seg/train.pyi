@@ -458,6 +458,7 @@ _RUN_FORMAT: Any
 
 def _setup(prepared, recipe, seed, init):
     ...
+_BEFORE: Any
 
 def _check_run(run, setup):
     ...
@@ -479,6 +480,9 @@ def _get_recipe(preset, init, changes):
     ...
 
 def _network_of(init, changes):
+    ...
+
+def _recipe_entries(entry):
     ...
 
 def _get_learner(prepared, recipe, seed, init, device, first=..., last=..., check=...):
