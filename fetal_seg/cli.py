@@ -25,7 +25,8 @@ LAYOUT_HELP = (
     'cvat; recognised where not given')
 PRESET_HELP = (
     'the recipe: quick (simulated pictures, minutes), laptop (two CPU cores, under an hour), full '
-    '(one GPU) or lesions (none, one or several regions a picture)')
+    '(one GPU), lesions (none, one or several regions a picture), paper (Ronneberger et al., '
+    '2015, whole) or baseline (what people run on this dataset); the last two want a GPU')
 EXAMS_HELP = (
     'a CSV with the columns case and exam, or a regular expression with one group, searched in '
     'the path of the ')
@@ -36,6 +37,7 @@ RAW_HELP = 'the raw folder, as downloaded; else the variable FETAL_SEG_DATA name
 NO_CHECK_HELP = (
     'do not see first whether the prepared files are as they were written (0.4 s for 1,000 '
     'cases)')
+DEVICE_HELP = 'where torch computes: cpu, cuda, cuda:1 or mps'
 
 # %% ../nbs/09_cli.ipynb #e2f5d27c
 def get_parser(
@@ -385,7 +387,7 @@ def _add_recipe(add, loss):
     add('--lr', type=float, help='the largest learning rate of the cycle')
     add('--loss', help=loss)
     add('--intensity', help='how a picture is scaled to [0, 1]: dtype, window, zscore or clahe')
-    add('--width', type=int, help="channels of the U-Net's first level")
+    _add_network(add)
     add('--scale', type=float, nargs=2, metavar=('LOW', 'HIGH'),
         help='smallest and largest enlargement of the augmentation')
     add('--small', type=float, metavar='SHARE',
@@ -394,6 +396,30 @@ def _add_recipe(add, loss):
         help='take training pictures without a region N times an epoch')
     add('--patience', type=int, metavar='N',
         help='stop when the validation Dice has not risen for N epochs')
+
+# %% ../nbs/09_cli.ipynb #616debec
+def _add_network(add):
+    "Which network is trained, and where."
+    add('--network', metavar='NAME',
+        help="unet (ours), unet2015 (the paper's, unpadded), baseline, or module:function of a "
+        'library, such as segmentation_models_pytorch:Unet')
+    add('--network-args', metavar='JSON',
+        help='what a network of a library is made with, such as \'{"encoder_name": "resnet18"}\'')
+    add('--width', type=int, help="channels of our U-Nets' first level")
+    add('--tile', type=int, nargs=2, metavar=('H', 'W'),
+        help='with unet2015: the windows that it is trained on, what comes out of it')
+    add('--device', help=DEVICE_HELP + '; the GPU if there is one where not given')
+
+def _arguments(text):
+    "The object that --network-args holds; None where it was not given."
+    import json
+    from fetal_seg.core import InputError
+    if text is None: return None
+    try: args = json.loads(text)
+    except (ValueError, RecursionError): args = None
+    if isinstance(args, dict): return args
+    raise InputError('--network-args', f'{text!r:.80} is no JSON object',
+                     'write it as {"name": value, ...}, in quotes')
 
 # %% ../nbs/09_cli.ipynb #dac6c014
 def _train_parser():
@@ -416,7 +442,7 @@ def _train_parser():
     add('--json', action='store_true', help='print the best epoch as JSON')
     return p
 
-# %% ../nbs/09_cli.ipynb #6c8e81bd
+# %% ../nbs/09_cli.ipynb #8d2a8876
 def _finish_run(run, prepared):
     "Fit temperature and threshold, and write the card."
     from fetal_seg.calibration import calibrate
@@ -424,6 +450,7 @@ def _finish_run(run, prepared):
     calibrate(run, prepared)
     save_card(run, prepared)
 
+# %% ../nbs/09_cli.ipynb #6c8e81bd
 @_command
 def train(
     argv:list=None, # Arguments; those of the command line where None
@@ -434,7 +461,9 @@ def train(
     from fetal_seg.distributed import get_rank
     log = train(a.prepared, a.run, a.preset, a.seed, a.init, epochs=a.epochs, size=a.size, bs=a.bs,
                 lr=a.lr, loss=a.loss, intensity=a.intensity, width=a.width, patience=a.patience,
-                scale=a.scale, small=a.small, loggers=a.log, check=not a.no_check)
+                scale=a.scale, small=a.small, empty=a.empty, loggers=a.log, device=a.device,
+                check=not a.no_check, network=a.network, tile=a.tile,
+                network_args=_arguments(a.network_args))
     if get_rank(): return 0
     _finish_run(a.run, a.prepared)
     best = log.loc[log.dice.idxmax()].to_dict()
@@ -499,6 +528,7 @@ def crossval(
     # recipe
     named = ('raw', 'out', 'workers', 'json')
     options = {n: v for n,v in vars(a).items() if n not in named}
+    options['network_args'] = _arguments(a.network_args)
     crossval(_raw_folder(a.raw), a.out, workers=_n_workers(a.workers), **options)
     summary = read_summary(Path(a.out)/'summary.json')
     _show(summary, scores_text(summary), a.json)
@@ -513,6 +543,7 @@ def _add_inference(add):
     add('--post', metavar='STEPS',
         help='what is done after the threshold: largest, roundest, fill, ellipse, specks:SHARE '
         'and sure:HEIGHT, with commas between them, or none; as the weights say where not given')
+    add('--device', default='cpu', help=DEVICE_HELP)
     add('--workers', type=int, default=0, help='processes; worth it from some hundred pictures up')
     add('--scheduler', metavar='ADDRESS', help=SCHEDULER_HELP)
     add('--spacing', type=float, metavar='MM',
@@ -576,7 +607,7 @@ def _get_predictor(a, post):
     "The network or the average of several, with what was asked in place of what it says."
     from fetal_seg.predict import Predictor
     weights = a.weights[0] if a.weights and len(a.weights) == 1 else a.weights
-    predictor = Predictor(weights, a.flips)
+    predictor = Predictor(weights, a.flips, a.device)
     if a.threshold is not None: predictor.threshold = a.threshold
     if post is not None: predictor.post = post
     return predictor
@@ -657,6 +688,7 @@ def _add_run_masks(add):
     add('--prepared', metavar='DIR', help='the prepared folder whose cases are scored')
     add('--split', default='test', help='with --run: train, valid or test')
     add('--no-check', action='store_true', help='with --run: ' + NO_CHECK_HELP)
+    add('--device', default='cpu', help='with --run: ' + DEVICE_HELP)
     add('--pred', metavar='DIR',
         help='masks: NAME_mask.png (united with NAME_mask_1.png, ...) or NAME.png, at the size '
         'of the annotations')
@@ -756,7 +788,7 @@ def _evaluate_run(a):
     from fetal_seg.eval import evaluate
     from fetal_seg.predict import Predictor
     from fetal_seg.runs import read_log
-    predictor, log = Predictor(a.run), Path(a.run)/'log.csv'
+    predictor, log = Predictor(a.run, device=a.device), Path(a.run)/'log.csv'
     calibration, sweep, froc = Calibration(predictor.temperature), Sweep(predictor.to_mask), Froc()
     scores = evaluate(predictor, a.prepared, a.split, desc='evaluate',
                       watch=(calibration, sweep, froc), check=not a.no_check)

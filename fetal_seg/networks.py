@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'LISTED', 'FETCHES', 'factory_name', 'find_factory', 'build_network', 'network_entry', 'load_network',
-           'n_channels', 'fit_input', 'first_output', 'fit_facts', 'fit_network', 'whole_logits', 'WholePicture']
+           'n_channels', 'fit_input', 'first_output', 'fit_facts', 'fit_network', 'whole_logits', 'WholePicture',
+           'check_device']
 
 # %% ../nbs/03a_networks.ipynb #350d9068
 import importlib
+from copy import deepcopy
 from functools import partial
 from inspect import signature
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -211,7 +213,8 @@ class WholePicture(nn.Module):
         facts:dict=None, # From `fit_facts`; None: a network of `NETWORKS`
     ):
         super().__init__()
-        self.model, self.size, self.facts = model, tuple(size), facts
+        facts = getattr(model, 'fit_facts', facts)
+        self.model, self.size, self.facts = _bare(model), tuple(size), facts
         self.config, self.index = dict(c_in=1), None
         if isinstance(model, UNet2015): self.index = _mirrored(model.config['depth'], self.size)
 
@@ -220,7 +223,27 @@ class WholePicture(nn.Module):
         x = x.index_select(-2, self.index[0]).index_select(-1, self.index[1])
         return one_logit(self.model.paths(x)[..., :self.size[0], :self.size[1]])
 
+def _bare(model):
+    "A network without the hooks of `fit_network`."
+    if not hasattr(model, 'fit_facts'): return model
+    model = deepcopy(model)
+    for name in ('fit_facts', 'fit_size'): model.__dict__.pop(name, None)
+    model._forward_pre_hooks.clear(); model._forward_hooks.clear()
+    return model
+
 def _mirrored(depth, size):
     "Where the pixels of one tile lie in a picture that it covers."
     lost = lost_pixels(depth)
     return [mirror(-lost//2, fitting_size(n + lost, depth), n) for n in size]
+
+# %% ../nbs/03a_networks.ipynb #38b27621
+def check_device(
+    device, # cpu, cuda, cuda:1, mps; None: whatever is there
+):
+    "Raise unless torch has a device."
+    if device is None: return
+    try: torch.zeros(1, device=device)
+    except Exception as e:
+        raise InputError('--device',
+                         f'{device!r} is not to be had ({str(e).splitlines()[0][:120]})',
+                         'choose cpu, or leave it out') from e

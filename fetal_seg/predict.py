@@ -6,9 +6,9 @@
 __all__ = ['POST', 'DISTURBED', 'WAIT', 'ELLIPSE', 'COLUMNS', 'STEPS', 'sigmoid', 'largest_component', 'roundest_component',
            'remove_specks', 'keep_sure', 'to_ellipse', 'check_post', 'postprocess', 'picture_facts', 'prepared_facts',
            'fit_familiar', 'distance', 'Predictor', 'find_weights', 'contract_path', 'load_model', 'fold_norms',
-           'check_device', 'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence',
-           'predict_files', 'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region',
-           'measure_ellipse', 'measure', 'known_spacing', 'export']
+           'load_torch', 'check_onnx', 'load_onnx', 'Ensemble', 'unlike_rates', 'soft_dice_confidence', 'predict_files',
+           'result_names', 'PredictionRow', 'JournalLine', 'predict_file', 'is_one_region', 'measure_ellipse',
+           'measure', 'known_spacing', 'export']
 
 # %% ../nbs/05b_predict.ipynb #8656e713
 import json, math, mmap, os, re, shutil
@@ -406,19 +406,6 @@ def fold_norms(
                 parts[i], parts[i + 1] = fuse_conv_bn_eval(a, b), nn.Identity()
     return model
 
-# %% ../nbs/05b_predict.ipynb #711d7604
-def check_device(
-    device, # cpu, cuda, cuda:1, mps; None: whatever is there
-):
-    "Raise unless torch has a device."
-    import torch
-    if device is None: return
-    try: torch.zeros(1, device=device)
-    except Exception as e:
-        raise InputError('--device',
-                         f'{device!r} is not to be had ({str(e).splitlines()[0][:120]})',
-                         'choose cpu, or leave it out') from e
-
 # %% ../nbs/05b_predict.ipynb #ead72ed9
 def load_torch(
     path, # A safetensors file
@@ -428,7 +415,7 @@ def load_torch(
 )->callable: # (B, h, w) float32 → (B, h, w) float32, logits
     "The network, run by torch."
     import torch
-    from fetal_seg.networks import whole_logits
+    from fetal_seg.networks import check_device, whole_logits
     check_device(device)
     last, model = torch.channels_last, fold_norms(load_model(path, config, network))
     model = model.to(device, memory_format=last)

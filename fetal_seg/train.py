@@ -16,9 +16,11 @@ import torch.nn.functional as F
 # fastai.callback.schedule gives Learner its fit_one_cycle and lr_find
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 import numpy as np, pandas as pd, torch
+from torch import nn
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
@@ -27,23 +29,25 @@ from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from functools import partial
+from importlib.util import find_spec
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import (SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder,
-                            inside, read_text, to_json, write_json, write_text)
+from .core import (SHIPPED, InputError, atomic_path, check_exists, digest, digest_file,
+                            hold_folder, inside, read_text, to_json, write_json, write_text)
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, fit_loss, get_loss, like
-from .networks import NETWORKS, build_network, fit_network, load_network, network_entry
+from .networks import (NETWORKS, build_network, check_device, factory_name, fit_network,
+                                load_network, network_entry)
 from .preprocess import read_about, read_cases
 from .runs import check_finite, check_weights, read_contract, read_log, read_training
 from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
 from .tiles import Tiles
-from .unet import UNet, fits, fitting_size
+from .unet import TwoPaths, UNet
 
 # %% ../nbs/05_train.ipynb #68656569
 def case_counts(
@@ -805,31 +809,59 @@ def get_loggers(
 def train(
     prepared, # The prepared folder
     run, # The run folder; made if it is not there, gone on with if it is
-    preset:str='laptop', # The recipe: quick, laptop, full or lesions
+    preset:str='laptop', # The recipe: quick, laptop, full, lesions, paper or baseline
     seed:int=0, # Of weights, order and augmentation
     init=None, # A run folder or weights file to start from, or 'shipped'; None: random weights
     desc:str='train', # A word for the progress bar
-    device=None, # None: the GPU if there is one
+    device=None, # cpu, cuda, mps; None: the GPU if there is one
     cbs=(), # More callbacks
     loggers=(), # Names of `LOGGERS`: where the log goes beside log.csv
     check:bool=True, # First see whether the prepared files are as they were written
+    model=None, # A network of your own in place of the recipe's, or a function that makes it
     **changes, # Entries of the recipe that are to differ from the preset
 )->pd.DataFrame: # The log: one row an epoch
-    "Train a U-Net on a prepared folder; the run folder gets all that is needed to use it."
-    prepared, run, recipe = Path(prepared), Path(run), _get_recipe(preset, init, changes)
+    "Train a network on a prepared folder; the run folder gets all that is needed to use it."
+    prepared, run, changes = Path(prepared), Path(run), {**changes, **_named(model)}
+    recipe = _get_recipe(preset, init, changes)
     setup = _setup(prepared, recipe, seed, init)
     with _held(run):
         _check_run(run, setup)
         ema, loggers = EMA(recipe['ema']), get_loggers(loggers, run)
         keep = RunFolder(run, ema, recipe['patience'])
         learn = _get_learner(prepared, recipe, seed, init, device,
-                             [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs], check)
+                             [ema, keep, EpochSeed(seed), Bar(desc)], [*loggers, *cbs], check,
+                             model)
         if not keep.finished(recipe['epochs']): keep.resume(learn)
-        if not get_rank(): _write_setup(run, learn, setup, prepared, keep, init)
+        if not get_rank(): _write_setup(run, learn, setup, prepared, keep, init, model)
         _fit(learn, keep, recipe, loggers)
-        log = pd.DataFrame(keep.rows)
-        if not get_rank(): _save_curve(log, run/'curve.png')
+        return _finish(run, learn, pd.DataFrame(keep.rows))
+
+# %% ../nbs/05_train.ipynb #673962bf
+def _named(model):
+    "What a recipe says of a network that was given."
+    if model is None: return {}
+    return dict(network=factory_name(type(model) if isinstance(model, nn.Module) else model),
+                network_args={})
+
+def _finish(run, learn, log):
+    "Draw the curve, write the ONNX file of a network that is not ours; the log."
+    net = unwrap(learn.model)
+    if get_rank(): return log
+    _save_curve(log, run/'curve.png')
+    if not isinstance(net, TwoPaths) and all(map(find_spec, ('onnxruntime', 'onnxscript'))):
+        _write_onnx(run, deepcopy(net).cpu())
     return log
+
+def _write_onnx(run, net):
+    from fetal_seg.predict import export
+    f = run/'network.json'
+    made = read_contract(f).get('onnx') if f.exists() else {}
+    if made and made.get('weights_sha256') == digest_file(run/'weights.safetensors'): return
+    try: export(run, run/'network.onnx', network=net)
+    except InputError: raise
+    except Exception as e:   # torch cannot write every network
+        print(f'{run}: no ONNX file of this network ({(str(e).splitlines() or [""])[0][:120]})',
+              file=sys.stderr)
 
 # %% ../nbs/05_train.ipynb #2fbf5579
 _OURS = ('weights.safetensors', 'predictor.json', 'seen.csv', 'log.csv', 'curve.png', 'card.md',
@@ -961,16 +993,21 @@ def _recipe_entries(entry):
     return dict(network=entry['build'], network_args=args)
 
 # %% ../nbs/05_train.ipynb #9ae3a13e
-def _get_learner(prepared, recipe, seed, init, device, first=(), last=(), check=True):
+def _get_learner(prepared, recipe, seed, init, device, first=(), last=(), check=True,
+                 model=None):
     "The Learner of a recipe, its weights drawn with the seed."
+    check_device(device)
     dls = get_dls(prepared, recipe['size'], share(recipe['bs']), get_augment(recipe), device=device,
                   intensity=recipe['intensity'], small=recipe['small'], empty=recipe['empty'],
                   check=check, more=_get_tiles(recipe))
     set_seeds(seed)
-    return get_learner(dls, get_network(recipe, init), _get_loss(recipe, dls), wd=recipe['wd'],
+    model = get_network(recipe, init) if model is None else model
+    if not isinstance(model, nn.Module): model = model()
+    return get_learner(dls, model, _get_loss(recipe, dls), wd=recipe['wd'],
                        opt_func=_OPT[recipe['opt']](recipe),
                        cbs=[*first, *get_callbacks(recipe, dls.device), *last])
 
+# %% ../nbs/05_train.ipynb #1066ca37
 _OPT = dict(adam=lambda r: Adam, sgd=lambda r: partial(SGD, mom=r['mom']))
 
 def _get_tiles(recipe):
@@ -1031,22 +1068,22 @@ def _environment():
                 processor=platform.machine(), threads=torch.get_num_threads(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')
 
-def _contract(model, setup):
+def _contract(model, setup, given=False):
     "How a `Predictor` makes the network's input and reads its output."
     return dict(
-        format=_RUN_FORMAT, network=_entry_of(model, setup), canvas=setup['canvas'],
+        format=_RUN_FORMAT, network=_entry_of(model, setup, given), canvas=setup['canvas'],
         mode=setup['mode'], size=setup['size'], intensity=setup['intensity'],
         output='logits of the annotated region', temperature=1., threshold=0.5,
         labels='the annotated region; in the Ultrasound Fetus Dataset these are fetal-head '
         'outlines (HC18), not tumours. For academic use; not for clinical use.')
 
-def _entry_of(model, setup):
+def _entry_of(model, setup, given):
     "The network as predictor.json names it."
-    name = setup['network']
-    return network_entry(unwrap(model), name, None if name in NETWORKS else setup['network_args'])
+    args = None if given else setup['network_args']
+    return network_entry(unwrap(model), setup['network'], args)
 
 # %% ../nbs/05_train.ipynb #6ec1e05c
-def _write_setup(run, learn, setup, prepared, keep, init):
+def _write_setup(run, learn, setup, prepared, keep, init, model=None):
     "Write train.json, predictor.json and seen.csv."
     if keep.rows: keep.write_log()
     if not keep.done(setup['epochs']):
@@ -1058,7 +1095,7 @@ def _write_setup(run, learn, setup, prepared, keep, init):
             parameters=sum(p.numel() for p in learn.model.parameters()),
             an_epoch=len(learn.dls.train_ds), data=data_facts(prepared)))
         if not (run/'predictor.json').exists():
-            write_json(run/'predictor.json', _contract(learn.model, setup))
+            write_json(run/'predictor.json', _contract(learn.model, setup, model is not None))
     note_seen(run, prepared, init)
 
 # %% ../nbs/05_train.ipynb #ddb55587
@@ -1067,7 +1104,7 @@ def overfit_one(
     steps:int=200, # At most
     model=None, # A network from (B, 1, H, W) to logits (B, 1, H, W); None: the recipe's
     loss=None, # Called with (logits, targ); None: the recipe's
-    preset:str='laptop', # The recipe: quick, laptop, full or lesions
+    preset:str='laptop', # The recipe: quick, laptop, full, lesions, paper or baseline
     case:str=None, # Its name; None: the first training case that is not empty
     goal:float=0.99, # Dice to be exceeded
     seed:int=0, # Of the weights
@@ -1165,7 +1202,7 @@ class FoundLR(NamedTuple):
 # %% ../nbs/05_train.ipynb #b16d884b
 def find_lr(
     prepared, # The prepared folder
-    preset:str='laptop', # The recipe: quick, laptop, full or lesions
+    preset:str='laptop', # The recipe: quick, laptop, full, lesions, paper or baseline
     steps:int=100, # Of the test; one learning rate each
     low:float=1e-7, # The first learning rate
     high:float=10., # The last one, if the loss does not burst before

@@ -5,9 +5,11 @@ import json, math, os, platform, random, secrets, shutil, sys, tempfile, time
 import torch.nn.functional as F
 import fastai, fastai.callback.schedule
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 import numpy as np, pandas as pd, torch
+from torch import nn
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
@@ -16,22 +18,23 @@ from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from functools import partial
+from importlib.util import find_spec
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 import fetal_seg
-from .core import SHIPPED, InputError, atomic_path, check_exists, digest, hold_folder, inside, read_text, to_json, write_json, write_text
+from .core import SHIPPED, InputError, atomic_path, check_exists, digest, digest_file, hold_folder, inside, read_text, to_json, write_json, write_text
 from .distributed import distributed, get_rank, share, unwrap
 from .images import INTENSITIES
 from .loaders import Augment, get_block, get_dls
 from .losses import BCEDiceLoss, fit_loss, get_loss, like
-from .networks import NETWORKS, build_network, fit_network, load_network, network_entry
+from .networks import NETWORKS, build_network, check_device, factory_name, fit_network, load_network, network_entry
 from .preprocess import read_about, read_cases
 from .runs import check_finite, check_weights, read_contract, read_log, read_training
 from .schema import Record, check_record
 from .seen import Seen, read_seen, seen_cases
 from .tiles import Tiles
-from .unet import UNet, fits, fitting_size
+from .unet import TwoPaths, UNet
 
 def case_counts(logits, targ) -> tuple:
     ...
@@ -438,7 +441,16 @@ LOGGERS: Any
 def get_loggers(names, run) -> list:
     ...
 
-def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., check: bool=..., **changes) -> pd.DataFrame:
+def train(prepared, run, preset: str=..., seed: int=..., init=..., desc: str=..., device=..., cbs=..., loggers=..., check: bool=..., model=..., **changes) -> pd.DataFrame:
+    ...
+
+def _named(model):
+    ...
+
+def _finish(run, learn, log):
+    ...
+
+def _write_onnx(run, net):
     ...
 _OURS: Any
 
@@ -485,7 +497,7 @@ def _network_of(init, changes):
 def _recipe_entries(entry):
     ...
 
-def _get_learner(prepared, recipe, seed, init, device, first=..., last=..., check=...):
+def _get_learner(prepared, recipe, seed, init, device, first=..., last=..., check=..., model=...):
     ...
 _OPT: Any
 
@@ -507,13 +519,13 @@ def note_seen(run, prepared, init=...) -> Seen:
 def _environment():
     ...
 
-def _contract(model, setup):
+def _contract(model, setup, given=...):
     ...
 
-def _entry_of(model, setup):
+def _entry_of(model, setup, given):
     ...
 
-def _write_setup(run, learn, setup, prepared, keep, init):
+def _write_setup(run, learn, setup, prepared, keep, init, model=...):
     ...
 
 def overfit_one(prepared, steps: int=..., model=..., loss=..., preset: str=..., case: str | None=..., goal: float=..., seed: int=..., device=..., **changes) -> pd.DataFrame:
