@@ -116,20 +116,31 @@ def _facts_table(rows):
 
 def _bullets(lines): return '\n'.join(f'- {l}' for l in lines)
 
+def _network_text(net):
+    "Which network it is."
+    build, args = net.get('build'), net.get('args') or {}
+    if build == 'unet2015':
+        return ('the U-Net of Ronneberger et al. (2015), unpadded, heatmaps from overlap tiles, '
+                f'width {args.get("width")}, depth {args.get("depth")}')
+    if build:
+        with_ = ', '.join(f'{k} {v}' for k,v in args.items())
+        return f'{build}' + f' ({with_})'*bool(args)
+    return (f'same-padding U-Net after Ronneberger et al. (2015), width {net["width"]}, depth '
+            f'{net["depth"]}, {net["norm"]} normalisation')
+
 def _about(c):
     "Network, input, output and licence."
     net, f = c['network'], c['facts']
     size, canvas = ('x'.join(map(str, c[k][::-1])) for k in ('size', 'canvas'))
     post = f', then {", ".join(c["post"])}' if c.get('post') else ''
     return _facts_table([
-        ('network', 'same-padding U-Net after Ronneberger et al. (2015), '
-         f'width {net["width"]}, depth {net["depth"]}, {net["norm"]} normalisation, '
-         f'{f["parameters"]:,} parameters'),
+        ('network', f'{_network_text(net)}, {f["parameters"]:,} parameters'),
         ('input', f'grey picture of any size, brought to {canvas}, seen by the network at {size}'),
         ('output', "heatmap in [0, 1] at the picture's own size; mask at threshold "
          f'{c["threshold"]}{post}'),
         ('licence', 'code Apache-2.0' + '; the data CC BY 4.0'*bool(f['hc18']))])
 
+# %% ../nbs/06a_card.ipynb #595a4894
 def _data_table(f):
     "Cases and exams of each split, and what tells these data from others."
     splits = [s for s in ('train', 'valid', 'test') if f['cases'].get(s)]

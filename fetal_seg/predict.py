@@ -1096,10 +1096,13 @@ def known_spacing(
 
 # %% ../nbs/05b_predict.ipynb #ef8e1eae
 def _largest_difference(onnx, weights, entry, size, network=None):
-    "The largest difference of a logit between torch and onnxruntime, on noise, dots and black."
+    "Of the logits of torch and onnxruntime, on noise, dots and black: (difference, largest)."
     x = np.random.default_rng(0).random((3, *size), np.float32)
     x[1], x[2] = x[1] > 0.5, 0
-    return float(np.abs(load_onnx(onnx)(x) - load_torch(weights, entry, network=network)(x)).max())
+    # a norm over the picture itself, as others have, blows up the rounding of a black one
+    if entry.get('build'): x[2] = np.linspace(0, 1, size[1], dtype=np.float32)
+    z = load_torch(weights, entry, network=network)(x)
+    return float(np.abs(load_onnx(onnx)(x) - z).max()), float(np.abs(z).max())
 
 def _exportable(model, size):
     "A network from (B, 1, h, w) to one logit a pixel: ours as it is, another in a frame."
@@ -1123,8 +1126,8 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(out.parent, f'.{out.name}.lock', WAIT), _export_folder(out) as work:
         export_onnx(_exportable(load_model(weights, net, network), size), work/out.name, size)
-        difference = _largest_difference(work/out.name, weights, net, size, network)
-        if not difference <= tolerance:
+        difference, most = _largest_difference(work/out.name, weights, net, size, network)
+        if not difference <= max(tolerance, 1e-5*most):   # single precision rounds large logits
             raise InputError(out, f"its logits differ from torch's by {difference:.2g}",
                              f'the limit is {tolerance:g}; this combination of torch and '
                              'onnxruntime cannot be used')

@@ -643,7 +643,7 @@ def _own_entries(network):
     return {k: own[k] for k in ('width', 'depth', 'norm', 'dropout') if own}
 
 def _check_network(recipe):
-    r, near = recipe, None
+    r = recipe
     for k,known in (('opt', ('adam', 'sgd')), ('schedule', ('one_cycle', 'flat'))):
         if r[k] not in known:
             raise InputError(f'--{k}', f'{r[k]!r} is not known', f'choose {" or ".join(known)}')
@@ -651,21 +651,17 @@ def _check_network(recipe):
         if r['tile']: raise InputError('--tile', f'{r["network"]} is padded', 'leave it out')
         return
     if r['stages']: raise InputError('stages', 'unet2015 takes no smaller pictures', 'give ()')
-    for k in ('size', 'tile'):
-        for n in r[k] or ():
-            if (n - 4) % 2**r['depth'] or n < 4: near = k, _fitting(n, r['depth'])
-    if near:
-        k, n = near
-        raise InputError(f'--{k}', f'{tuple(r[k])} does not fit unet2015 of depth {r["depth"]}',
-                         f'take sides that are 4 more than a multiple of {2**r["depth"]}, '
-                         f'such as {n}')
+    for k in ('size', 'tile'): _check_fits(k, r[k], r['depth'])
     if r['tile'] and any(a > b for a,b in zip(r['tile'], r['size'])):
         raise InputError('--tile', f'{tuple(r["tile"])} is more than {tuple(r["size"])}',
                          'take a smaller tile, or none')
 
-def _fitting(n, depth):
-    "The nearest side that comes out of the unpadded network."
-    return max(4, round((n-4)/2**depth)*2**depth + 4)
+def _check_fits(name, sides, depth):
+    "Raise unless these sides come out of the unpadded network."
+    near = [max(4, round((n-4)/2**depth)*2**depth + 4) for n in sides or ()]
+    if near == list(sides or ()): return
+    raise InputError(f'--{name}', f'{sides[0]} {sides[1]} does not come out of unet2015 of depth '
+                     f'{depth}', f'take {near[0]} {near[1]}')
 
 # %% ../nbs/05_train.ipynb #655d70d6
 def _augment_arguments(given):
@@ -858,8 +854,7 @@ def _write_onnx(run, net):
     made = read_contract(f).get('onnx') if f.exists() else {}
     if made and made.get('weights_sha256') == digest_file(run/'weights.safetensors'): return
     try: export(run, run/'network.onnx', network=net)
-    except InputError: raise
-    except Exception as e:   # torch cannot write every network
+    except Exception as e:   # torch cannot write every network, and it is not needed here
         print(f'{run}: no ONNX file of this network ({(str(e).splitlines() or [""])[0][:120]})',
               file=sys.stderr)
 

@@ -352,7 +352,7 @@ def _own_entries(network):
 def _check_network(recipe):
     ...
 
-def _fitting(n, depth):
+def _check_fits(name, sides, depth):
     ...
 
 def _augment_arguments(given):
