@@ -651,12 +651,12 @@ def _check_network(recipe):
         if r['tile']: raise InputError('--tile', f'{r["network"]} is padded', 'leave it out')
         return
     if r['stages']: raise InputError('stages', 'unet2015 takes no smaller pictures', 'give ()')
-    for k in ('size', 'tile'): _check_fits(k, r[k], r['depth'])
+    for k in ('size', 'tile'): _check_sides(k, r[k], r['depth'])
     if r['tile'] and any(a > b for a,b in zip(r['tile'], r['size'])):
         raise InputError('--tile', f'{tuple(r["tile"])} is more than {tuple(r["size"])}',
                          'take a smaller tile, or none')
 
-def _check_fits(name, sides, depth):
+def _check_sides(name, sides, depth):
     "Raise unless these sides come out of the unpadded network."
     near = [max(4, round((n-4)/2**depth)*2**depth + 4) for n in sides or ()]
     if near == list(sides or ()): return
