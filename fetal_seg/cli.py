@@ -87,6 +87,9 @@ def _attempt(f, name, argv):
             # of libraries, not of ours
             warnings.filterwarnings('ignore', category=FutureWarning)
             warnings.showwarning = tell
+            if '' in (sys.argv[1:] if argv is None else argv):
+                raise InputError('arguments', 'one of them is empty',
+                                 'take it out, or name what is meant')
             return f(argv)
     except InputError as e: message = str(e)
     except OSError as e: message = _os_text(e)

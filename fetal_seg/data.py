@@ -822,7 +822,15 @@ def look_up(
     if not any(found):
         raise InputError(path, f'none of its {len(t)} rows names one of the {len(cases)} cases',
                          f'its column {key} holds names such as {wanted[0]}')
+    _tell_strangers(path, says, wanted)
     return found
+
+def _tell_strangers(path, says, wanted):
+    "Warn of rows that name no case: a name may be mistyped."
+    strange = sorted(set(says) - set(wanted))
+    if strange and len(strange) < len(says):
+        warnings.warn(f'{path}: {counted(len(strange), "row")} of {len(says)} name no case here '
+                      f'(first: {strange[0]}).', stacklevel=4)
 
 # %% ../nbs/00_data.ipynb #f483b234
 def _sayings(path, table, key, column):
@@ -953,6 +961,11 @@ def given_spacing(
     said = [look_up(cases, spacing, c) for c in columns]
     out = pd.DataFrame({k: [np.nan if v is None else to_number(v) for v in s]
                         for k,s in zip(('row', 'col'), said)}, index=cases.index)
+    unsaid = cases.case[[v is None for v in said[0]]].tolist()
+    if unsaid:
+        warnings.warn(
+            f'{spacing}: it says nothing of {counted(len(unsaid), "case")} of {len(cases)} '
+            f'(first: {unsaid[0]}).', stacklevel=3)
     for name,row,col,*values in zip(cases.case, out.row, out.col, *said):
         for mm,v in zip((row, col), values):
             if v is not None: check_spacing(spacing, mm, f'the side of a pixel of {name}')
@@ -1116,7 +1129,7 @@ def split_cases(
     how='hash', # hash, area, given, or a CSV with the columns split and case (or image)
 )->pd.DataFrame: # `cases` with `split`: train, valid or test
     "Split by exam."
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or not min(fractions) >= 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise InputError('fractions', f'{fractions} are not three shares that add up to 1',
                          'give for example (0.8, 0.1, 0.1)')
     if how not in ('hash', 'area'): return cases.assign(split=_given_splits(cases, how))

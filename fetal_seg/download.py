@@ -303,12 +303,20 @@ def _check_members(
     if len(members) > max_files: refuse(f'{len(members)} members, more than {max_files}')
     for m in members:
         if _fault(m): refuse(f'{m.orig_filename!r} {_fault(m)}')
+    long = [m for m in members if _is_long(m.filename)]
+    if long: refuse(f'a name of {len(long[0].filename)} characters')
     names = [(m.filename.casefold(), m.is_dir()) for m in members]
     files = [n for n,is_dir in names if not is_dir]
     folders = {str(p) for n,is_dir in names for p in PurePosixPath(n + 'x'*is_dir).parents}
     if len(set(files)) < len(files) or folders & set(files): refuse('two members have one name')
     total = sum(m.file_size for m in members)
     if total > limit: refuse(f'it expands to {total} bytes, more than {limit}')
+
+def _is_long(name):
+    "Has a member a name that some system cannot have?"
+    parts = name.split('/')
+    return len(parts) > 50 or len(name.encode(errors='replace')) > 1000 or any(
+        len(p.encode(errors='replace')) > 200 for p in parts)
 
 # %% ../nbs/00a_download.ipynb #160b728a
 def unpack_member(

@@ -11,7 +11,7 @@ __all__ = ['LUMA', 'SUFFIXES', 'FORMATS', 'IDS', 'STUDY', 'NOBODY', 'TAGS', 'COL
            'why_passed', 'dicom_passed', 'to_float', 'to_uint8', 'scale_intensity', 'dhash']
 
 # %% ../nbs/images.ipynb #ca6195e5
-import hashlib, math, os, re, unicodedata, warnings, zlib
+import hashlib, math, os, re, struct, unicodedata, warnings, zlib
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,8 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from .bounds import (BOUNDS, check_jpeg, check_png, check_shape, check_tiff, inflate,
-                              jpeg_scans, limit, read_bytes, stream_size, strict_pillow, tiff_pages)
+from .bounds import (BOUNDS, check_jpeg, check_png, check_rows, check_shape, check_tiff,
+                              inflate, jpeg_scans, limit, read_bytes, stream_size, strict_pillow,
+                              tiff_pages)
 from .core import InputError
 
 # %% ../nbs/images.ipynb #58964689
@@ -208,6 +209,7 @@ def open_raster(
         check_whole(data, im)
         im.load()
         if im.format in ('JPEG', 'MPO'): check_jpeg(data, im)
+        if im.format == 'PNG': check_rows(data, im)
     return im
 
 # %% ../nbs/images.ipynb #5c185aaa
@@ -485,7 +487,8 @@ def dicom_spacing(
         found = [(10*r.PhysicalDeltaY, 10*r.PhysicalDeltaX) for r in regions]
         if not found:
             found = [ds.get('PixelSpacing') or ds.get('ImagerPixelSpacing') or (np.nan, np.nan)]
-        found = np.abs(np.array(found, float))
+        found = np.array(found, float)
+        if regions: found = np.abs(found)   # there the sign is a direction
         if np.isfinite(found).all() and (found > 0).all():
             if np.allclose(found, found[0], rtol=1e-3, atol=0): return tuple(found[0].tolist())
     except (AttributeError, TypeError, ValueError):
@@ -608,7 +611,7 @@ def _pixel_bytes(reader):
 def _unpacked_body(path, data, kind, reader):
     "Raise where numbers are missing; the file without the packing inside of it, if it has any."
     need, start = math.prod(reader.GetSize())*_pixel_bytes(reader), data[:65536]
-    if kind == 'NIfTI': return _long_enough(data, 352, need)
+    if kind == 'NIfTI': return _long_enough(data, _nifti_start(data), need)
     if kind == 'NRRD':
         head, packed = re.search(rb'\r?\n\r?\n', data), re.search(rb'(?im)^encoding: *(\w+)', start)
         at, name = head.end() if head else len(data), packed[1].lower() if packed else b''
@@ -626,6 +629,14 @@ def _unpacked_body(path, data, kind, reader):
 
 def _long_enough(data, at, need):
     if len(data) - at < need: raise ValueError('cut short')
+
+def _nifti_start(data):
+    "Where a NIfTI file's pixels begin, by its header; the header itself is no pixel."
+    order = '<' if data[:2] in (b'\x5c\x01', b'\x1c\x02') else '>'
+    if data[4:8] == b'n+2\0': (at,), least = struct.unpack_from(order + 'q', data, 168), 544
+    else: (at,), least = struct.unpack_from(order + 'f', data, 108), 352
+    if not least <= at <= len(data) or at != int(at): raise ValueError('its pixels begin nowhere')
+    return int(at)
 
 # %% ../nbs/images.ipynb #1ad0c42c
 def as_picture(

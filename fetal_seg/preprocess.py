@@ -511,6 +511,7 @@ _FileName = Annotated[str, AfterValidator(_file_name)]
 _Digest = Annotated[str, Field(pattern='^([0-9a-f]{64})?$')]
 _Side = Annotated[int, Field(ge=1, le=10**9), _whole]
 _Scale = Annotated[float, Field(gt=0, le=1e5), _number]
+_Area = Annotated[float, Field(ge=0, le=1), _number]
 _Offset = Annotated[float, Field(ge=-1e6, le=1e6), _number]
 _empty = BeforeValidator(lambda v: None if v == '' else v)
 _Bits = Annotated[Annotated[int, Field(ge=1, le=64), _whole]|None, _empty]
@@ -540,7 +541,7 @@ class _Measured(BaseModel):
     disagreement:_Share = None
     enclosed:_Share = None
     change:_Change = None
-    area:_Share = None
+    area:_Area = None
     spacing_row:_Spacing = None
     spacing_col:_Spacing = None
     @field_validator('width')
@@ -703,6 +704,9 @@ def _check_shape(size, mode):
     if len(size) != 2 or min(size) < 1:
         raise InputError('--size', f'{tuple(size)} is no height and width',
                          'give two numbers above 0')
+    if size[0]*size[1] > (most := max(MOST_PIXELS, limit('pixels'))):
+        raise InputError('--size', f'{tuple(size)} is more than {most:,} pixels',
+                         'give a smaller one, such as 544 800')
     fit_affine(size, size, mode)
 
 def _check_words(cases, exams, split, fractions, seed, spacing):

@@ -170,6 +170,7 @@ _FileName: Any
 _Digest: Any
 _Side: Any
 _Scale: Any
+_Area: Any
 _Offset: Any
 _empty: Any
 _Bits: Any
@@ -197,7 +198,7 @@ class _Measured(BaseModel):
     disagreement: _Share = None
     enclosed: _Share = None
     change: _Change = None
-    area: _Share = None
+    area: _Area = None
     spacing_row: _Spacing = None
     spacing_col: _Spacing = None
 

@@ -900,7 +900,8 @@ def _fit(learn, keep, recipe, loggers):
 def _save_curve(log, path):
     "Draw the losses and the Dice figures over the epochs."
     from fetal_seg.report import curve
-    with atomic_path(path) as tmp: curve(log.drop(columns=['seconds'])).savefig(tmp, dpi=110)
+    shown = log.drop(columns='seconds', errors='ignore')
+    with atomic_path(path) as tmp: curve(shown).savefig(tmp, dpi=110)
 
 # %% ../nbs/05_train.ipynb #64c2641a
 _RUN_FORMAT = 2
