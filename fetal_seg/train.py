@@ -457,7 +457,7 @@ def _read_checkpoint(f, learn):
     return record, tensors
 
 # %% ../nbs/05_train.ipynb #36cdf445
-def _wanted(record, learn):
+def _wanted(record, learn, tensors):
     "Shape and type of each tensor that the checkpoint of a Learner must hold."
     out, opt = {}, learn.opt
     for k,v in unwrap(learn.model).state_dict().items():
@@ -466,8 +466,9 @@ def _wanted(record, learn):
     made = {average_grad: 'grad_avg', average_sqr_grad: 'sqr_avg'}
     kinds = [made[f] for f in (getattr(cb, 'func', cb) for cb in opt.cbs) if f in made]
     for i,(p,s) in enumerate(zip(opt.all_params().itemgot(0), record['optimizer'])):
-        # a parameter without a gradient was never stepped
-        if 'step' in s: out |= {f'optimizer.{i}.{k}': p for k in kinds}
+        # a parameter without a gradient was never stepped; SGD does not count its steps
+        stepped = 'step' in s or f'optimizer.{i}.{kinds[0]}' in tensors
+        if stepped: out |= {f'optimizer.{i}.{k}': p for k in kinds}
     return {k: _kind(v) for k,v in out.items()}
 
 def _kind(t): return f'{tuple(t.shape)} {str(t.dtype)[6:]}'
@@ -479,7 +480,7 @@ def _check_fits(record, tensors, learn, fault):
     groups, keys = [set(h) for h in opt.hypers], [set(h) for h in record['hypers']]
     if len(record['optimizer']) != len(opt.all_params()) or groups != keys:
         raise fault('its optimizer is another one')
-    got, want = {k: _kind(v) for k,v in tensors.items()}, _wanted(record, learn)
+    got, want = {k: _kind(v) for k,v in tensors.items()}, _wanted(record, learn, tensors)
     for k in sorted({*got, *want}):
         if got.get(k) != want.get(k):
             raise fault(f'{k} is {got.get(k, "missing")}, not {want.get(k, "expected")}')

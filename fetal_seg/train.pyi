@@ -284,7 +284,7 @@ def _record(keep, learn):
 def _read_checkpoint(f, learn):
     ...
 
-def _wanted(record, learn):
+def _wanted(record, learn, tensors):
     ...
 
 def _kind(t):
@@ -352,7 +352,7 @@ def _own_entries(network):
 def _check_network(recipe):
     ...
 
-def _check_fits(name, sides, depth):
+def _check_sides(name, sides, depth):
     ...
 
 def _augment_arguments(given):
