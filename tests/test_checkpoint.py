@@ -166,7 +166,7 @@ def test_a_pickle_of_an_earlier_version_is_not_opened(prepared, run, tmp_path):
     (run/'last.safetensors').unlink()
     torch.save(Program(tmp_path/'executed'), run/'last.pth')
     text = refused(prepared, run, 'last.pth: this checkpoint of an earlier version is a pickle',
-                   f'--init {run}')
+                   'fetal_seg_train --init')
     assert not (tmp_path/'executed').exists() and 'choose another run folder' in text
     small = {k: v for k,v in SMALL.items() if k not in ('width', 'depth')}
     assert len(train(prepared, tmp_path/'other', init=run, **small)) == 3     # the remedy
