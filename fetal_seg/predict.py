@@ -1184,7 +1184,7 @@ def _check_replaced(out):
     "Raise if a file of another would be replaced: each of ours has a contract of an export."
     says, doc, ours = 'this file is there already, and fetal_seg_export did not write it', \
         out.with_suffix('.json'), {}
-    def refused(path): return InputError(path, says, 'choose another name (--out)')
+    def refused(path): return InputError(path, says, 'choose another name (fetal_seg_export --out)')
     if os.path.lexists(doc):
         try: ours = _exported(read_json(doc)) if _is_regular(doc) else {}
         except InputError: pass

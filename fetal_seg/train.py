@@ -25,7 +25,7 @@ from fastai.callback.core import Callback, CancelFitException, CancelValidExcept
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
-from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
+from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad, step_stat
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from functools import partial
@@ -464,10 +464,11 @@ def _wanted(record, learn, tensors):
         out[f'model.{k}'] = v
         if v.is_floating_point(): out[f'average.{k}'] = v
     made = {average_grad: 'grad_avg', average_sqr_grad: 'sqr_avg'}
-    kinds = [made[f] for f in (getattr(cb, 'func', cb) for cb in opt.cbs) if f in made]
+    parts = [getattr(cb, 'func', cb) for cb in opt.cbs]
+    kinds, counts = [made[f] for f in parts if f in made], step_stat in parts
     for i,(p,s) in enumerate(zip(opt.all_params().itemgot(0), record['optimizer'])):
         # a parameter without a gradient was never stepped; SGD does not count its steps
-        stepped = 'step' in s or f'optimizer.{i}.{kinds[0]}' in tensors
+        stepped = 'step' in s if counts else f'optimizer.{i}.{kinds[0]}' in tensors
         if stepped: out |= {f'optimizer.{i}.{k}': p for k in kinds}
     return {k: _kind(v) for k,v in out.items()}
 

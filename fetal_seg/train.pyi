@@ -14,7 +14,7 @@ from fastai.callback.core import Callback, CancelFitException, CancelValidExcept
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientClip
 from fastai.learner import CancelBackwardException, CancelStepException, Learner, Metric
-from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad
+from fastai.optimizer import SGD, Adam, average_grad, average_sqr_grad, step_stat
 from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from functools import partial
