@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage
-from .core import InputError, folder_lock, write_json
+from .core import InputError, digest_file, folder_lock, write_json
 from .metrics import score
 from .predict import Predictor, check_post, fit_familiar, prepared_facts, sigmoid
 from .geometry import boundary_band, picture_part, warp_mask
@@ -190,6 +190,7 @@ def _fit_run(run, prepared, split, levels, post, candidates):
     on = dict(split=split, cases=len(cases), nll=nll(z, y), nll_fitted=nll(z, y, T),
               **_sweep_facts(sweep), post=tried.to_dict('records'))
     if learnt: on['trained_on'] = learnt
+    if predictor.weights.suffix != '.onnx': on['weights_sha256'] = digest_file(predictor.weights)
     fitted = dict(temperature=T, threshold=sweep.best()[0], post=list(chosen), fitted_on=on)
     familiar = _familiar(predictor, prepared, table)
     write_json(Path(run)/'predictor.json', {**predictor.contract, **fitted, 'familiar': familiar})

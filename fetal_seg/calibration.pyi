@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage
-from .core import InputError, folder_lock, write_json
+from .core import InputError, digest_file, folder_lock, write_json
 from .metrics import score
 from .predict import Predictor, check_post, fit_familiar, prepared_facts, sigmoid
 from .geometry import boundary_band, picture_part, warp_mask

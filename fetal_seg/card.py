@@ -247,6 +247,8 @@ def _write_packed(f, out, weights):
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out/'weights.safetensors') as tmp: Path(tmp).write_bytes(save(weights))
     contract, card = read_contract(f.parent/'predictor.json'), f.parent/'card.md'
+    if fitted := contract.get('fitted_on'):   # on the weights in single precision
+        contract['fitted_on'] = {k: v for k,v in fitted.items() if k != 'weights_sha256'}
     write_json(out/'predictor.json', dict(contract, precision='float16'))
     if card.exists(): write_text(out/'card.md', card.read_text(encoding='utf-8'))
     read_seen(f.parent).save(out)

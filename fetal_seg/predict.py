@@ -257,11 +257,19 @@ def _get_forward(weights, contract, device, network):
     if weights.suffix == '.onnx':
         _check_pair(weights, contract)
         return load_onnx(weights, contract)
+    _check_fitted(weights, contract)
     try: return load_torch(weights, contract['network'], device, network)
     except InputError as e:
         beside = weights.parent/'network.onnx'
         if e.path != 'network' or network is not None or not beside.exists(): raise
         return load_onnx(beside, read_contract(contract_path(beside)))
+
+def _check_fitted(weights, contract):
+    "Raise where weights are not those for which temperature and threshold were fitted."
+    known = (contract.get('fitted_on') or {}).get('weights_sha256')
+    if known in (None, digest_file(weights)): return
+    raise InputError(weights, 'these are not the weights that predictor.json was fitted on: they '
+                     'are damaged, or of another run', 'take them from where they were trained')
 
 # %% ../nbs/05b_predict.ipynb #c011c016
 @patch

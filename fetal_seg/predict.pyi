@@ -133,6 +133,9 @@ class Predictor(metaclass=FixSigMeta):
 def _get_forward(weights, contract, device, network):
     ...
 
+def _check_fitted(weights, contract):
+    ...
+
 def find_weights(given=...) -> Path:
     ...
 

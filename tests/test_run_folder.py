@@ -206,3 +206,21 @@ def test_onnx_files_of_strangers(tmp_path):
     contract_for(f, onnx=dict(input=dict(name='x', shape=['batch', 1, 32, 48], dtype='float32'),
                               output=dict(name='y', shape=['batch', 1, 32, 48], dtype='float32')))
     one_line(Predictor, f)
+
+def test_weights_of_another_run_are_found_out(tmp_path):
+    from fetal_seg.calibration import calibrate
+    from fetal_seg.predict import Predictor
+    from fetal_seg.phantom import write_phantoms
+    from fetal_seg.preprocess import prepare
+    from fetal_seg.train import train
+    write_phantoms(tmp_path/'raw', n=12, shape=(48, 64))
+    prepare(tmp_path/'raw', tmp_path/'prepared', size=(48, 64), fractions=(0.6, 0.2, 0.2))
+    run = tmp_path/'run'
+    train(tmp_path/'prepared', run, 'quick', size=(48, 64), width=2, depth=2, epochs=1, bs=4)
+    calibrate(run, tmp_path/'prepared')
+    Predictor(run)
+    data = bytearray((run/'weights.safetensors').read_bytes())
+    data[-5] ^= 1
+    (run/'weights.safetensors').write_bytes(data)
+    with pytest.raises(InputError, match='not the weights that predictor.json was fitted on'):
+        Predictor(run)
