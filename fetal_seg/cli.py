@@ -10,6 +10,7 @@ import argparse, errno, os, signal, sys, threading
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from . import __version__
 
 # %% ../nbs/09_cli.ipynb #40e49d83
 ANNOTATION_HELP = (
@@ -47,8 +48,10 @@ def get_parser(
     "A parser that shows defaults."
     epilog = ('For academic use; not for clinical use. Exit status: 0 done, 1 done with problems '
               'that are listed, 2 nothing could be done.')
-    return argparse.ArgumentParser(prog=name, description=text, epilog=epilog,
-                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(prog=name, description=text, epilog=epilog,
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument('--version', action='version', version=f'fetal_seg {__version__}')
+    return p
 
 # %% ../nbs/09_cli.ipynb #746adb59
 def _os_text(e):

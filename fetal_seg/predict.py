@@ -999,9 +999,6 @@ def _sweep(out, names):
 # %% ../nbs/05b_predict.ipynb #a016c346
 def _warnings(predictor, img, unlike):
     "What makes a picture's prediction doubtful, or its score too good."
-    h, w = predictor.canvas
-    if any(abs(a/b-1) > 0.1 for a,b in zip(img.shape, predictor.canvas)):
-        yield f"its size is unlike the training pictures' {w}x{h}: it was scaled"
     if predictor.known.of(fingerprint(img))[0] in USES:
         yield ('these weights were trained or tuned on this picture: '
                'the result tells nothing about new ones')
