@@ -24,6 +24,11 @@ functions = {'torch.load', 'torch.jit.load', 'torch.hub.', 'torch.package.', 'to
 anywhere = {'load_learner', 'load_pickle', 'save_pickle', 'read_pickle', 'to_pickle', 'unsafe_load',
             'unsafe_load_all', 'full_load', 'full_load_all'}
 
+# what is found and is right: (module, what) and why
+exceptions = {
+    ('networks', 'import_module of a name made up'):
+        'find_factory imports what its list names, or the caller allows; tests/test_networks.py'}
+
 def imported(tree):
     "What each imported name stands for: {name in the module: its whole name}."
     names = {}
@@ -107,7 +112,8 @@ def main(args):
         print('no such file:', *[f for f in files if not f.is_file()], file=sys.stderr)
         return 2
     lines = [f'{f}:{n}: {what}' for f in files
-             for n,what in faults(f.read_text(encoding='utf-8'), str(f))]
+             for n,what in faults(f.read_text(encoding='utf-8'), str(f))
+             if args or (f.stem, what) not in exceptions]
     if not args: lines += bandit()
     print('\n'.join(lines) or f'{len(files)} files: nothing is executed')
     return bool(lines)
