@@ -252,6 +252,7 @@ class PaperLoss(LogitLoss):
     def forward(self, logits:Tensor, targ:Tensor, reduction:str='mean')->Tensor:
         z, t = logits.as_subclass(Tensor), targ.as_subclass(Tensor)
         if z.dim() == 4 and z.shape[1] == 1: z = torch.cat([z*0, z], 1)
+        if t.dim() == 4: t = t[:,0]
         if z.dim() != 4 or z.shape[1] != 2 or z.shape[2:] != t.shape[-2:]:
             raise InputError('targ', f'shape {tuple(t.shape)} beside logits {tuple(z.shape)}',
                              'give (B, 2, H, W) logits and (B, H, W) masks')

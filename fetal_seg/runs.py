@@ -87,7 +87,8 @@ class NetworkEntry(Record):
     depth:Annotated[int, Field(ge=0, le=12)] = 4
     norm:Literal['none', 'batch', 'group'] = 'batch'
     dropout:Annotated[float, Field(ge=0, lt=1)] = 0.
-    build:_Word|None = None
+    # a name of `networks.NETWORKS`, or module:function
+    build:Annotated[str, Field(max_length=200, pattern=r'^(\w+|[\w.]+:[\w.<>]+)$')]|None = None
     args:Annotated[dict, Field(max_length=100)]|None = None
     given:bool = False
     fits:dict[Literal['channels', 'multiple'], Annotated[int, Field(ge=1, le=1024)]]|None = None

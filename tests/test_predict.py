@@ -129,7 +129,8 @@ def test_a_list_makes_an_ensemble(shipped):
     assert both.weights == [shipped.weights]*2 and both.threshold == shipped.threshold
     for p in (both, copy.copy(both), Ensemble([shipped, shipped])):
         assert np.array_equal(p(img), shipped(img))
-    assert list(inspect.signature(Predictor).parameters) == ['weights', 'flips', 'device']
+    names = list(inspect.signature(Predictor).parameters)
+    assert names == ['weights', 'flips', 'device', 'network']
 
 def test_members_prepared_otherwise_are_refused(tmp_path):
     other = tmp_path/'other'; other.mkdir()
