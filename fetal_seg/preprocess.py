@@ -452,7 +452,7 @@ def _log(path, record):
 def _stage(path, data):
     "Write a file. It counts only when its digest has been logged, so half a file does no harm."
     try:
-        path.unlink(missing_ok=True)   # it may share its content with a file elsewhere
+        if os.path.lexists(path): path.unlink()   # it may be linked to a file elsewhere
         with writing(path, len(data)): path.write_bytes(data)
     except WriteError: raise
     except OSError as e:
