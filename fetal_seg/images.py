@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from .bounds import (BOUNDS, check_jpeg, check_png, check_rows, check_shape, check_tiff,
+from .bounds import (check_jpeg, check_png, check_rows, check_shape, check_tiff,
                               inflate, jpeg_scans, limit, read_bytes, stream_size, strict_pillow,
                               tiff_pages)
 from .core import InputError

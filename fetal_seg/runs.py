@@ -13,7 +13,7 @@ import json, math, re, struct
 from pathlib import Path
 from typing import Annotated, Literal
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 from .core import InputError, check_exists, read_json
 from .geometry import MODES
 from .images import INTENSITIES
@@ -284,8 +284,6 @@ def read_training(
     return read_record(path, Training, what, 'choose another run folder, or train this one anew')
 
 # %% ../nbs/02b_runs.ipynb #a1e1e421
-_Figure = Annotated[float|None, Field(allow_inf_nan=True)]
-
 class LogLine(Row):
     "A row of log.csv; columns of further figures may follow."
     epoch:Annotated[int, Field(ge=0, le=10**6)]
